@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * module.h - finding, checking, starting and ending modules, and calling into them.
+ *
+ * Every call from the core into a module stands between module_call_begin and module_call_end. The pair
+ * pins the generation, pushes it on the thread's at-hand stack (so that a crash names it) and, when no
+ * other module is on the stack, takes the newest snapshot of services and hooks:
+ *
+ *     module_call_begin(self);
+ *     fn(arg);
+ *     module_call_end(self);
+ *
+ * It costs some nanoseconds, no lock and no atomic read-modify-write. self == NULL (a callback of the
+ * core itself) costs a test.
+ */
+#ifndef CORE_MODULE_H
+#define CORE_MODULE_H
+
+#include "self.h"
+
+void module_call_begin(struct imp_self *self);
+void module_call_end(struct imp_self *self);
+
+/* Where modules come from and how long they may take; copied from the core's settings. */
+struct module_settings {
+    const char *module_dir;      /* "/usr/lib/.../imprimatur/modules" */
+    const char *state_dir;       /* remembers which modules did not survive their start */
+    const char *installed_dir;   /* developer files are refused below this path */
+    bool is_developer;           /* `developer = true`: another owner than root is allowed */
+    bool keeps_mapped;           /* IMPRIMATUR_KEEP_MODULES=1: images stay for leak reports */
+    int64_t start_timeout_us;    /* module_start_timeout */
+    int64_t stop_timeout_us;     /* module_stop_timeout */
+    int64_t drain_timeout_us;    /* drain_timeout */
+};
+
+/* Finds, verifies, maps, checks and starts every enabled module, in the order of their services. A
+ * module that fails is logged with its reason and left out together with those that need it; the
+ * others go on. Returns the number of modules that failed. Control thread. */
+uint32_t module_start_all(const struct module_settings *settings);
+/* Maps every enabled module and checks its settings without starting any; one line per error goes to
+ * `say`. Returns the number of errors. Control thread. */
+uint32_t module_check_all(const struct module_settings *settings,
+                          void (*say)(const char *line, void *arg), void *arg);
+/* Ends all modules, in reverse order of start: drain, stop, sweep, unmap. `done` is called on the
+ * control loop when every module is unmapped or a zombie. Control thread. */
+void module_stop_all(void (*done)(void *arg), void *arg);
+
+/* Modules by index, in order of start, failed ones included; NULL behind the last. Control thread. */
+struct imp_self *module_at(uint32_t index);
+/* The newest generation of that name, or NULL. Control thread. */
+struct imp_self *module_find(const char *name);
+
+/* Registers `module list`, `module info`, `hook list`. Control thread. */
+imp_status module_verbs_register(imp_error *error);
+
+#endif
