@@ -18,24 +18,13 @@
 #define SERVER_FD_RECORD 5  /* crash-record.h */
 #define SERVER_FD_KEY 6     /* the master key, a sealed memfd; keys.h */
 
-/* What a server is started with. */
-struct server_start {
-    const char *config_path;
-    int link_fd;
-    int spawner_fd;
-    int record_fd;
-    int key_fd;
-};
-
-/*
- * The server's main (core/server.c). Descriptors are the callee's. It is called in a fresh process
- * of the unprivileged user, without capabilities and with no_new_privs, single-threaded, standard
- * error open for logs. Exit statuses:
- */
-#define SERVER_EXIT_STOPPED 0 /* stopped in order, as LINK_STOP or the end of the link asked */
-#define SERVER_EXIT_REFUSED 3 /* can't run with this configuration or state; said by LINK_REFUSED */
-#define SERVER_EXIT_FAILED 4  /* went wrong while running (a failed sync): start it again */
-int server_main(const struct server_start *start);
+/* The role `server` asks for all sockets by LINK_LISTEN, waits for LINK_LISTEN_END, and calls
+ * server_run (server.h) with these descriptors and the sockets, in a fresh single-threaded process of
+ * the unprivileged user, without capabilities and with no_new_privs. From then on the link is the
+ * server's: it sends LINK_READY, reads LINK_RELOAD and LINK_STOP, and asks again for sockets when a
+ * module is loaded or the configuration is read anew (link.h). An exit status other than
+ * SERVER_EXIT_OK before LINK_READY ends the supervisor too at its first start; later, and after
+ * a signal, the server is started again. */
 
 /* imprimd's main; the only thing that core/main.c calls. Returns the exit status. */
 IMP_PUBLIC int imp_imprimd_main(int argc, char **argv);
