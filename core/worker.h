@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * worker.h - the pool of threads behind imp_work(): what blocks runs there, its `done` on the loop
+ * that asked.
+ */
+#ifndef IMPRIMATUR_CORE_WORKER_H
+#define IMPRIMATUR_CORE_WORKER_H
+
+#include <imprimatur/loop.h>
+
+#define WORKER_COUNT_MAX 256u
+#define WORKER_QUEUE_DEFAULT 1024u
+/* Workers run foreign code (name service switch, password hashing): twice a loop's stack. */
+#define WORKER_STACK_SIZE ((size_t)512 * 1024)
+
+/* Starts `count` threads (0: one per CPU, at least 2) with a queue of `queue_max` works (0:
+ * WORKER_QUEUE_DEFAULT). After loop_setup. Control thread. */
+imp_status worker_start(uint32_t count, uint32_t queue_max, imp_error *error);
+/* Refuses new work, cancels what waits, lets running work end, and joins the threads; every `done`
+ * was posted when it returns. Control thread, before loop_stop. */
+void worker_stop(void);
+/* Works that wait for a thread; works that run. Any thread. */
+uint32_t worker_waiting(void);
+uint32_t worker_running(void);
+/* Runs one waiting work on the calling thread, for tests without threads. False when none waits. */
+bool worker_run_one(void);
+
+#endif
