@@ -104,7 +104,7 @@ IMP_PUBLIC void *imp_tx_alloc(imp_tx *tx, size_t length);
  * form in which a secret or a personal name may stand in a key. Any thread. */
 IMP_PUBLIC void imp_keyed_hash(imp_self *self, const char *purpose, imp_bytes data,
                                uint8_t hash[IMP_HASH_SIZE]);
-/* HKDF-SHA256(spool root key, salt, MODULE || info): a document's or string's key. `length` at most
+/* HKDF-SHA256(spool root key, salt, MODULE 0 info): a document's or string's key. `length` at most
  * 64. The caller wipes it. Any thread. */
 IMP_PUBLIC void imp_derive_key(imp_self *self, imp_bytes salt, imp_bytes info, void *key,
                                size_t length);
@@ -114,5 +114,14 @@ IMP_PUBLIC imp_id imp_store_id(void);
 /* The folder of the instance's state ("/var/lib/imprimatur"); a module's own files go into a folder
  * below it that it makes itself. Any thread. */
 IMP_PUBLIC const char *imp_state_dir(imp_self *self);
+
+/* A table of this module inside `tx`, whatever store `tx` belongs to: the running one, or a backup's that
+ * is being verified. NULL when that store has no such table. */
+IMP_PUBLIC imp_table *imp_tx_table(imp_tx *tx, imp_self *self, const char *name);
+/* Adds a check that `backup verify` runs on the restored tables, in a read transaction, on a worker
+ * thread ("the chain has no gap"). Open its tables with imp_tx_table. Control thread (in start). */
+IMP_PUBLIC imp_status imp_backup_check_add(imp_self *self,
+                                           imp_status (*check)(imp_self *self, void *instance,
+                                                               imp_tx *tx, imp_error *error));
 
 #endif
