@@ -5,7 +5,8 @@
 
 #include "core/version.h"
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     if (argc == 2 && strcmp(argv[1], "--version") == 0) {
         printf("imprimd %s\n", imp_version());
         return 0;

@@ -3,6 +3,7 @@
 
 #include "build-config.h"
 
-const char *imp_version(void) {
+const char *imp_version(void)
+{
     return PACKAGE_VERSION;
 }

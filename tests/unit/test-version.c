@@ -9,14 +9,16 @@
 
 #include "core/version.h"
 
-static void test_version_is_three_numbers(void **state) {
+static void test_version_is_three_numbers(void **state)
+{
     (void)state;
     unsigned major, minor, patch;
     char rest;
     assert_int_equal(sscanf(imp_version(), "%u.%u.%u%c", &major, &minor, &patch, &rest), 3);
 }
 
-int main(void) {
+int main(void)
+{
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_version_is_three_numbers),
     };
