@@ -6,9 +6,14 @@
  * libevent's event_core polls descriptors; posts, timers and the lists of what belongs to whom are
  * the core's own, so that a post costs no lock and tests can turn a loop by hand under a false clock.
  *
- * One turn of a loop: the quiescent hook, posts that waited at its start, timers that are due,
+ * One turn of a loop: thread_quiescent(), posts that waited at its start, timers that are due,
  * descriptors that are ready, then what those made ready. A post from the loop itself runs in the
  * next turn, never inside the caller.
+ *
+ * Timers, posts, works and streams are counted per generation and loop (loop-object.c registers them
+ * as sweepers, self.h). At SELF_CUT streams get closed(IMP_CLOSED_SHUTDOWN), works are cancelled and
+ * get their done, timers go silently; from then on the generation can start nothing new. At
+ * SELF_SWEEP what is left goes without a callback.
  *
  * Life: loop_setup -> loop_start -> loop_run (control thread, returns after loop_break) ->
  * worker_stop -> loop_stop -> loop_teardown.
@@ -18,13 +23,13 @@
 
 #include <imprimatur/loop.h>
 
-#include <stdatomic.h>
+struct loop_object;
 
 #define LOOP_COUNT_MAX 64u
 /* Loops and workers run shallow code; the unused part of a stack costs address space only, but a
  * small one keeps a runaway recursion from eating memory first. */
 #define LOOP_STACK_SIZE ((size_t)256 * 1024)
-/* A loop with a heartbeat turns at least this often. */
+/* A loop turns at least this often, so that its heart is seen to beat (thread_quiescent). */
 #define LOOP_HEARTBEAT_INTERVAL IMP_SECOND
 
 /* ---- life of all loops ---- */
@@ -54,15 +59,6 @@ bool loop_run_once(imp_loop *loop, bool may_block);
 /* The wall of this turn: imp_ticks() as read at its start. On the loop's thread. */
 int64_t loop_ticks(const imp_loop *loop);
 
-/* Called at the top of every turn of every loop, when nothing of the loop's is on the stack: here a
- * loop takes over new snapshots. Set before loop_start. */
-void loop_set_quiescent(void (*quiescent)(imp_loop *loop));
-
-/* Every loop counts its turns in slots[imp_loop_index(loop)] (count + 1 slots, control last), and
- * turns at least every LOOP_HEARTBEAT_INTERVAL. The slots may lie in shared memory. Set before
- * loop_start. */
-void loop_set_heartbeats(_Atomic uint64_t *slots);
-
 /* ---- posting ---- */
 
 /* As imp_post, for the core itself. Any thread. */
@@ -77,12 +73,6 @@ struct loop_post {
     imp_self *self; /* called under this generation's name; holds no pin by itself */
 };
 bool loop_post_node(imp_loop *loop, struct loop_post *node) IMP_MUST_CHECK;
-
-/* Ends all timers, streams and works of one generation on every loop: streams get
- * closed(IMP_CLOSED_SHUTDOWN), works are cancelled and get their done, timers go silently. `done` is
- * called on the control loop when every loop has been through; work that a worker still runs holds
- * its pin until its own done. Control thread. */
-imp_status loop_sweep(imp_self *self, void (*done)(void *arg), void *arg) IMP_MUST_CHECK;
 
 /* ---- descriptors ---- */
 
@@ -127,25 +117,34 @@ void loop_ready_remove(struct loop_ready *ready);
 
 /* ---- what belongs to a generation ---- */
 
-struct loop_object;
-struct loop_object_kind {
-    const char *name;                         /* shown as the pin's holder: "stream" */
-    void (*sweep)(struct loop_object *object); /* ends it, now or soon */
+enum loop_object_kind {
+    LOOP_OBJECT_STREAM,
+    LOOP_OBJECT_TIMER,
+    LOOP_OBJECT_WORK,
+    LOOP_OBJECT_POST, /* counted only, not listed */
+    LOOP_OBJECT_KINDS
 };
+/* Ends an object at SELF_CUT (`may_call`: its last callback may still be called) or SELF_SWEEP. On
+ * the object's loop, with no module on the stack. */
+typedef void (*loop_object_end)(struct loop_object *object, bool may_call);
+/* Set once by the file that makes the kind. */
+void loop_object_set_end(enum loop_object_kind kind, loop_object_end end);
+
 struct loop_object {
     struct loop_object *next, *previous;
     imp_loop *loop;
     imp_self *self; /* NULL: the core's */
-    const struct loop_object_kind *kind;
+    enum loop_object_kind kind;
 };
-/* Holds a pin on `self` until it is removed. On the loop's thread. */
-void loop_object_add(imp_loop *loop, struct loop_object *object, imp_self *self,
-                     const struct loop_object_kind *kind);
+/* False when the generation is past SELF_CUT: then nothing was added. On the loop's thread. */
+bool loop_object_add(imp_loop *loop, struct loop_object *object, imp_self *self,
+                     enum loop_object_kind kind) IMP_MUST_CHECK;
 void loop_object_remove(struct loop_object *object);
-/* Gives an object to another generation (a connection to its listener's module, or NULL: the core). */
-void loop_object_give(struct loop_object *object, imp_self *self);
-/* Objects on this loop that belong to `self`. On the loop's thread. */
-uint32_t loop_object_count(imp_loop *loop, const imp_self *self);
+/* Gives an object to another generation (a connection to its listener's module), or to the core
+ * (NULL). False when the generation is past SELF_CUT: then it stays where it is. */
+bool loop_object_give(struct loop_object *object, imp_self *self) IMP_MUST_CHECK;
+/* Objects of this kind on all loops. Any thread. */
+uint32_t loop_object_count(const imp_self *self, enum loop_object_kind kind);
 
 /* Connections that a loop carries, as the acceptor balances by it. Any thread. */
 uint32_t loop_load(const imp_loop *loop);

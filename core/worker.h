@@ -8,7 +8,7 @@
 
 #include <imprimatur/loop.h>
 
-#define WORKER_COUNT_MAX 256u
+#define WORKER_COUNT_MAX 56u /* with LOOP_COUNT_MAX below THREAD_MAX of thread.h */
 #define WORKER_QUEUE_DEFAULT 1024u
 /* Workers run foreign code (name service switch, password hashing): twice a loop's stack. */
 #define WORKER_STACK_SIZE ((size_t)512 * 1024)
