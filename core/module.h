@@ -23,14 +23,14 @@ void module_call_end(struct imp_self *self);
 
 /* Where modules come from and how long they may take; copied from the core's settings. */
 struct module_settings {
-    const char *module_dir;      /* "/usr/lib/.../imprimatur/modules" */
-    const char *state_dir;       /* remembers which modules did not survive their start */
-    const char *installed_dir;   /* developer files are refused below this path */
-    bool is_developer;           /* `developer = true`: another owner than root is allowed */
-    bool keeps_mapped;           /* IMPRIMATUR_KEEP_MODULES=1: images stay for leak reports */
-    int64_t start_timeout_us;    /* module_start_timeout */
-    int64_t stop_timeout_us;     /* module_stop_timeout */
-    int64_t drain_timeout_us;    /* drain_timeout */
+    const char *module_dir;    /* "/usr/lib/.../imprimatur/modules" */
+    const char *state_dir;     /* remembers which modules did not survive their start */
+    const char *installed_dir; /* developer files are refused below this path */
+    bool is_developer;         /* `developer = true`: another owner than root is allowed */
+    bool keeps_mapped;         /* IMPRIMATUR_KEEP_MODULES=1: images stay for leak reports */
+    int64_t start_timeout_us;  /* module_start_timeout */
+    int64_t stop_timeout_us;   /* module_stop_timeout */
+    int64_t drain_timeout_us;  /* drain_timeout */
 };
 
 /* Finds, verifies, maps, checks and starts every enabled module, in the order of their services. A

@@ -29,8 +29,10 @@
 #include <imprimatur/module.h>
 #include <pthread.h>
 
+#include "core/crash-record.h"
+
 #define SELF_NAME_SIZE 32 /* module names have at most 31 letters */
-/* Generations alive at one time, zombies included. Each costs 16 bytes per thread. */
+/* Generations alive at one time, zombies included. Each costs 16 bytes per thread that calls it. */
 #define SELF_MAX 256u
 /* Different names of pin holders in one generation; more are counted under "other". */
 #define SELF_HOLDER_MAX 16u
@@ -89,14 +91,16 @@ struct self_holder {
 
 struct imp_self {
     char name[SELF_NAME_SIZE];
-    uint32_t generation; /* numbers run through the process's life, over all modules */
-    uint32_t slot;       /* index of its pin counters, below SELF_MAX */
+    uint32_t generation;          /* numbers run through the process's life, over all modules */
+    uint32_t slot;                /* index of its pin counters, below SELF_MAX */
     const imp_module *descriptor; /* in the module's image; NULL in tests */
     void *instance;               /* what start() gave */
     const void *conf;             /* the block that start() or reconfigure() last got */
     enum self_state state;
+    struct crash_module crash; /* how a crash names it */
+    bool is_test;              /* may call every service */
 
-    pthread_mutex_t lock; /* entries and holders' names */
+    pthread_mutex_t lock;      /* entries and holders' names */
     struct self_entry entries; /* list head */
     uint32_t holder_count;
     struct self_holder holders[SELF_HOLDER_MAX];
@@ -134,15 +138,15 @@ void self_sweeper_add(struct self_sweeper *sweeper);
 /* Revokes the entries of this and earlier stages, newest first, and tells the sweepers. Control thread. */
 void self_end(struct imp_self *self, enum self_stage stage);
 /* What sweepers still count; 0 when all is gone. `each` (may be NULL) gets every non-zero count. */
-uint32_t self_left(struct imp_self *self,
-                   void (*each)(const char *name, uint32_t count, void *arg), void *arg);
+uint32_t self_left(struct imp_self *self, void (*each)(const char *name, uint32_t count, void *arg),
+                   void *arg);
 
 /* Unnamed pins, for calls (module_call_begin, imp_service_enter). Any registered thread; others pay
  * an atomic. */
 void self_pin(struct imp_self *self);
 void self_unpin(struct imp_self *self);
-/* Pins that are held. Exact when no thread can make a first pin any more: after self_end(SELF_INTAKE)
- * and a quiescent point of every thread; else a good guess. Control thread. */
+/* Pins that are held. Exact when no thread can make a first pin any more (nothing is registered, and
+ * every thread has passed a quiescent point since); else a good guess. Control thread. */
 int64_t self_pins(const struct imp_self *self);
 
 #endif

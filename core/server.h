@@ -39,9 +39,9 @@ struct server_params {
 
 /* Exit statuses of the server process, which the supervisor tells apart. */
 #define SERVER_EXIT_OK 0
-#define SERVER_EXIT_FAILURE 1        /* it can't start: configuration, store, key; one line was logged */
-#define SERVER_EXIT_MODULE_STUCK 71  /* a module hung in start; it is left out at the next start */
-#define SERVER_EXIT_STORE 72         /* a sync failed: restart and read again */
+#define SERVER_EXIT_FAILURE 1 /* it can't start: configuration, store, key; one line was logged */
+#define SERVER_EXIT_MODULE_STUCK 71 /* a module hung in start; it is left out at the next start */
+#define SERVER_EXIT_STORE 72        /* a sync failed: restart and read again */
 
 /* Runs until it is told to end; returns the exit status. */
 int server_run(const struct server_params *params);

@@ -10,16 +10,15 @@
  * module says so (thread_idle_begin/end) or has a `wake` that makes it pass a quiescent point. What a
  * replaced snapshot or an ended generation leaves behind is freed when all threads have passed.
  *
- * Each thread also keeps a small stack of "who runs, and on what": module, generation, kind and id of
- * the object at hand. It lies in the crash record (crash-record.h), which the supervisor reads when the
- * server dies.
+ * Registering also claims the thread's place in the crash record (crash-record.h).
  */
 #ifndef CORE_THREAD_H
 #define CORE_THREAD_H
 
 #include <imprimatur/base.h>
 
-#define THREAD_MAX 128u /* registered threads at one time */
+/* Registered threads at one time: LOOP_COUNT_MAX, WORKER_COUNT_MAX, writer and control. */
+#define THREAD_MAX 384u
 
 enum thread_kind { THREAD_CONTROL, THREAD_LOOP, THREAD_WORKER, THREAD_WRITER, THREAD_KIND_COUNT };
 
@@ -27,7 +26,7 @@ struct thread;
 
 /* Registers the calling thread. `number` tells threads of a kind apart ("loop 3"). `wake` (may be
  * NULL, for threads that use thread_idle_begin) makes the thread pass a quiescent point soon; it is
- * called on the control thread. The process ends when THREAD_MAX is passed: the settings that make
+ * called on the control thread and must not call back into this file. The process ends when THREAD_MAX is passed: the settings that make
  * threads have ranges below it. */
 struct thread *thread_register(enum thread_kind kind, uint32_t number, void (*wake)(void *arg),
                                void *arg);

@@ -43,9 +43,4 @@ IMP_PUBLIC void imp_unpin(imp_self *self, const char *what);
     ((table)->size >= offsetof(__typeof__(*(table)), member) + sizeof((table)->member) &&          \
      (table)->member != NULL)
 
-/* The object a thread has at hand ("job", id), shown by the crash record. The previous one is
- * restored by imp_at_hand_end. Cheap; any thread. */
-IMP_PUBLIC void imp_at_hand(const char *kind, imp_id id);
-IMP_PUBLIC void imp_at_hand_end(void);
-
 #endif
