@@ -15,8 +15,6 @@
 
 #define IMP_ACCOUNTS_V1 {"accounts", 1}
 
-#define IMP_NAME_MAX 128 /* bytes of a user, queue or device name with its NUL */
-
 typedef int32_t imp_principal_kind;
 #define IMP_PRINCIPAL_USER ((imp_principal_kind)1)
 #define IMP_PRINCIPAL_GROUP ((imp_principal_kind)2)

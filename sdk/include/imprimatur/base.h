@@ -106,6 +106,16 @@ IMP_PUBLIC bool imp_utf8_is_valid(const char *text, size_t length);
  * never splits a character. Returns the length written. Any thread. */
 IMP_PUBLIC size_t imp_text_clean(char *target, size_t size, const void *source, size_t length);
 
+#define IMP_NAME_MAX 128 /* bytes of a user, queue or device name with its NUL */
+
+/* True for 1 to IMP_NAME_MAX - 1 bytes of UTF-8 without control characters and without blanks at the
+ * ends: what a user, queue or device may be called. NULL is not. Any thread. */
+IMP_PUBLIC bool imp_name_is_valid(const char *name);
+/* Writes `source` with upper case made lower case (Latin, Greek, Cyrillic) into `target`: the form in
+ * which names are compared and hashed. Cut at `size - 1` without splitting a character. Returns the
+ * length written. Any thread. */
+IMP_PUBLIC size_t imp_name_fold(char *target, size_t size, const char *source);
+
 /* A module's generation as the core knows it; what a module registers belongs to it. */
 typedef struct imp_self imp_self;
 
