@@ -9,14 +9,14 @@
 #ifndef CORE_CHILD_H
 #define CORE_CHILD_H
 
-#include "spawner.h"
+#include "core/spawner.h"
 
 struct child_client;
 
 /* How a child ended. */
 struct child_end {
-    bool was_started;          /* false: `error` says why not */
-    bool was_signalled;        /* then `code` is the signal, else the exit status */
+    bool was_started;   /* false: `error` says why not */
+    bool was_signalled; /* then `code` is the signal, else the exit status */
     int code;
     imp_error error;
 };

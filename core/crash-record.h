@@ -15,15 +15,18 @@
 #define CORE_CRASH_RECORD_H
 
 #include <imprimatur/at-hand.h>
+
 #include <stdatomic.h>
 
 #define CRASH_RECORD_MAGIC 0x49504352u /* "IPCR" */
 #define CRASH_RECORD_VERSION 1u        /* layout; a record of another version is made anew */
 #define CRASH_THREADS_MAX 320u         /* loops + workers + writer + control */
-#define CRASH_DEPTH_MAX 8u             /* calls from module to module; deeper ones are only counted */
-#define CRASH_IMAGES_MAX 256u          /* mapped modules, zombies included, and the core's own */
-#define CRASH_SENT_SLOTS 4096u         /* deliveries in progress at one time */
-#define CRASH_MODULE_SIZE 32u          /* a module's name and NUL, zero padded */
+#define CRASH_DEPTH_MAX 8u     /* calls from module to module; deeper ones are only counted */
+#define CRASH_IMAGES_MAX 256u  /* mapped modules, zombies included, and the core's own */
+#define CRASH_SENT_SLOTS 4096u /* deliveries in progress at one time */
+#define CRASH_MODULE_SIZE 32u  /* a module's name and NUL, zero padded */
+
+#define CRASH_NO_THREAD UINT32_MAX
 
 /* What a thread is. */
 #define CRASH_THREAD_CONTROL 1u
@@ -79,8 +82,8 @@ struct crash_fault {
     uint32_t reserved;
     uint64_t pc;
     uint64_t address;
-    uint64_t image_offset;      /* pc - start of the image */
-    struct crash_module image;  /* name "" = none of the known ones */
+    uint64_t image_offset;     /* pc - start of the image */
+    struct crash_module image; /* name "" = none of the known ones */
 };
 
 struct crash_sent {
@@ -94,8 +97,8 @@ struct crash_record {
     uint32_t magic, version;
     uint64_t size; /* sizeof(struct crash_record) */
     _Atomic uint32_t phase;
-    _Atomic uint32_t start_count;          /* servers started on this record; the supervisor's */
-    _Atomic uint64_t checkpoint;           /* last audit checkpoint the server made */
+    _Atomic uint32_t start_count;           /* servers started on this record; the supervisor's */
+    _Atomic uint64_t checkpoint;            /* last audit checkpoint the server made */
     _Atomic uint64_t checkpoint_remembered; /* what the supervisor's state file said at its start */
     struct crash_fault fault;
     struct crash_thread threads[CRASH_THREADS_MAX];
@@ -108,7 +111,7 @@ struct crash_record {
 /* Maps the record from `fd` (kept open by the caller or closed after: the mapping stays). */
 imp_status crash_record_attach(int fd, imp_error *error) IMP_MUST_CHECK;
 void crash_record_detach(void);
-/* The attached record, or NULL. */
+/* The attached record, or NULL. Async-signal-safe. */
 struct crash_record *crash_record_attached(void);
 
 /* Notes signal, thread and program counter of SIGSEGV, SIGBUS, SIGILL, SIGFPE and SIGABRT, then lets
@@ -119,6 +122,8 @@ void crash_fault_install(void);
  * the thread may run on, unseen. */
 imp_status crash_thread_begin(uint32_t kind, uint32_t index, imp_error *error);
 void crash_thread_end(void);
+/* This thread's place, or CRASH_NO_THREAD. Async-signal-safe. */
+uint32_t crash_thread_place(void);
 
 /* Around every call into a module. Pushes and pops nest. */
 void crash_push(const struct crash_module *module);
@@ -170,7 +175,7 @@ struct crash_seen_frame {
 struct crash_seen_thread {
     char name[24]; /* "loop-3", "worker-0", "writer", "control" */
     uint32_t depth;
-    struct crash_seen_frame top; /* when depth > 0 */
+    struct crash_seen_frame top;    /* when depth > 0 */
     struct crash_seen_frame object; /* the innermost frame that names an object; kind 0 = none */
 };
 
@@ -180,12 +185,12 @@ struct crash_report {
     uint64_t pc, address, image_offset;
     char image[CRASH_MODULE_SIZE];
     uint32_t image_generation;
-    struct crash_seen_thread thread; /* of the fault; of the stall when none; else any that was busy */
+    struct crash_seen_thread
+        thread; /* of the fault; of the stall when none; else any that was busy */
     bool has_thread;
     uint32_t busy_threads; /* threads that were inside a module */
 };
 
-#define CRASH_NO_THREAD UINT32_MAX
 /* Reads what a dead server left. `stalled` names the thread that a stall was seen on, or
  * CRASH_NO_THREAD. */
 void crash_record_read(const struct crash_record *record, uint32_t stalled,

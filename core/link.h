@@ -25,16 +25,19 @@
 #define LINK_READY 1u       /* all modules are started: READY=1 */
 #define LINK_LISTEN 2u      /* module: read the files again, bind, send its sockets */
 #define LINK_LISTEN_DONE 3u /* module: close what the files no longer name */
-#define LINK_LISTEN_DROP 4u /* module: close all its sockets (unloaded, failed): clients are refused */
-#define LINK_CHECKPOINT 5u  /* value: keep this audit checkpoint's number */
-#define LINK_RELOADING 6u   /* a reload begins: RELOADING=1 */
-#define LINK_RELOADED 7u    /* status, text: a reload ended: READY=1 */
-#define LINK_STATUS 8u      /* text: one line for `systemctl status` */
-#define LINK_REFUSED 9u     /* text: why the server can't start; it then exits */
+#define LINK_LISTEN_DROP                                                                           \
+    4u /* module: close all its sockets (unloaded, failed): clients are refused */
+#define LINK_CHECKPOINT 5u /* value: keep this audit checkpoint's number */
+#define LINK_RELOADING 6u  /* a reload begins: RELOADING=1 */
+#define LINK_RELOADED 7u   /* status, text: a reload ended: READY=1 */
+#define LINK_STATUS 8u     /* text: one line for `systemctl status` */
+#define LINK_REFUSED 9u    /* text: why the server can't start; it then exits */
 /* supervisor -> server */
-#define LINK_LISTENER 32u   /* module, listener, value = flags of core/config-listen.h, text = address; fd */
+#define LINK_LISTENER                                                                              \
+    32u /* module, listener, value = flags of core/config-listen.h, text = address; fd */
 #define LINK_LISTEN_END 33u /* serial, status, text */
 #define LINK_RELOAD 34u     /* SIGHUP came */
+#define LINK_SPAWNER 36u    /* the spawner was started again: a new end for child_client; fd */
 #define LINK_STOP 35u       /* stop in order; value = milliseconds until SIGKILL */
 
 struct link_message {
@@ -61,7 +64,7 @@ imp_status link_message_parse(const void *bytes, size_t length, struct link_mess
  * and the socket non-blocking, IMP_UNAVAILABLE when the other end is gone. */
 imp_status link_send(int fd, const struct link_message *message, int passed, imp_error *error);
 /* Receives one message; *passed is -1 or a new descriptor (close-on-exec) that the caller owns, only
- * ever with LINK_LISTENER. IMP_BUSY when none waits (non-blocking), IMP_UNAVAILABLE at the end,
+ * ever with LINK_LISTENER and LINK_SPAWNER. IMP_BUSY when none waits (non-blocking), IMP_UNAVAILABLE at the end,
  * IMP_CORRUPT for what link_message_parse refuses. */
 imp_status link_receive(int fd, struct link_message *message, int *passed, imp_error *error);
 

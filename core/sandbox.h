@@ -11,7 +11,7 @@
 
 #include <imprimatur/base.h>
 
-#include "spawner.h"
+#include "core/spawner.h"
 
 /* The server's filter: no execve, ptrace, mount, bpf, userfaultfd, io_uring, keyctl, module loading,
  * namespaces, change of user. In sanitizer builds execve and ptrace stay (symbolizer, leak checker).

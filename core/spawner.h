@@ -26,7 +26,8 @@
 #define SPAWNER_START 1u
 #define SPAWNER_KILL 2u /* SIGKILL for the child of this serial */
 /* supervisor -> spawner */
-#define SPAWNER_SERVER 16u /* carries the spawner's end for a new server; children of the old one die */
+#define SPAWNER_SERVER                                                                             \
+    16u /* carries the spawner's end for a new server; children of the old one die */
 /* spawner -> server */
 #define SPAWNER_STARTED 32u /* value = pid, for logs only */
 #define SPAWNER_REFUSED 33u /* status, text; no SPAWNER_ENDED follows */
@@ -35,6 +36,14 @@
 /* The fixed list. */
 #define SPAWNER_PROGRAM_SELFTEST 0u /* imprimd --role=selftest: says what it may still do */
 #define SPAWNER_PROGRAMS 1u
+
+/* The most that a request may ask for; more is refused, so that a server gone mad can't have it. */
+#define SPAWNER_MEMORY_LIMIT (UINT64_C(16) << 30)
+#define SPAWNER_OUTPUT_LIMIT (UINT64_C(64) << 30)
+#define SPAWNER_CPU_LIMIT 3600u
+#define SPAWNER_WALL_LIMIT (3600u * 1000u)
+#define SPAWNER_FILES_LEAST 8u
+#define SPAWNER_FILES_LIMIT 1024u
 
 struct spawner_limits {
     uint64_t memory_bytes; /* RLIMIT_AS */
@@ -62,16 +71,19 @@ struct spawner_message {
 
 void spawner_message_set(struct spawner_message *message, uint16_t kind, uint32_t serial);
 /* Checks bytes as they came: size, magic, version, kind, program, bounds within
- * SPAWNER_..._LIMIT. Pure. */
-imp_status spawner_message_parse(const void *bytes, size_t length,
-                                 struct spawner_message *message);
+ * the limits above. Pure. */
+imp_status spawner_message_parse(const void *bytes, size_t length, struct spawner_message *message);
 /* As link_send and link_receive, with up to two descriptors. */
 imp_status spawner_send(int fd, const struct spawner_message *message, const int *passed,
                         size_t passed_count, imp_error *error);
-imp_status spawner_receive(int fd, struct spawner_message *message,
-                           int passed[SPAWNER_PASSED_MAX], size_t *passed_count, imp_error *error);
+imp_status spawner_receive(int fd, struct spawner_message *message, int passed[SPAWNER_PASSED_MAX],
+                           size_t *passed_count, imp_error *error);
 
-/* The spawner's main; returns the exit status. */
+/* The spawner's main (imprimd --role=spawner); returns the exit status. */
 int spawner_main(void);
+/* The main of program SPAWNER_PROGRAM_SELFTEST: tries what a child may not do and prints a line
+ * "LAYER yes|no" for each layer. `layers` is what sandbox_child_enter said. 0 when the minimum is
+ * reached, else 1. */
+int spawner_selftest_main(uint32_t layers);
 
 #endif

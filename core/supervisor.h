@@ -26,6 +26,14 @@
  * SERVER_EXIT_OK before LINK_READY ends the supervisor too at its first start; later, and after
  * a signal, the server is started again. */
 
+/* What the command line asked for. */
+struct supervisor_options {
+    const char *config_path; /* absolute */
+};
+/* Runs until SIGTERM or SIGINT, or until it cannot go on; returns the exit status. What can't be
+ * started is said by one line on standard error. */
+int supervisor_run(const struct supervisor_options *options);
+
 /* imprimd's main; the only thing that core/main.c calls. Returns the exit status. */
 IMP_PUBLIC int imp_imprimd_main(int argc, char **argv);
 
