@@ -6,7 +6,8 @@
 set -eu
 cd "$(dirname "$0")"
 wanted="# Made by modules/list.sh: each folder here with a module.am.
-$(for fragment in */module.am; do
+$(# shellcheck disable=SC2016
+for fragment in */module.am; do
     if [ -f "$fragment" ]; then printf 'include $(top_srcdir)/modules/%s\n' "$fragment"; fi
 done)"
 if [ ! -f modules.am ] || [ "$(cat modules.am)" != "$wanted" ]; then
