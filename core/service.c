@@ -40,7 +40,7 @@ static const char *service_describe(const struct self_entry *entry)
 }
 
 static const struct self_entry_kind SERVICE_KIND = {
-    .name = "service", .stage = SELF_SWEEP, .revoke = service_revoke, .describe = service_describe};
+    .name = "service", .stage = SELF_CUT, .revoke = service_revoke, .describe = service_describe};
 
 struct imp_self *service_provider(const char *name, uint32_t major)
 {
