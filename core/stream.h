@@ -49,8 +49,9 @@ struct stream_opening {
 };
 imp_stream *stream_accept(int fd, const struct sockaddr_storage *peer,
                           const struct stream_opening *opening);
-/* Gives the stream to a generation: what it calls from now on is that module. */
-void stream_give(imp_stream *stream, imp_self *self);
+/* Gives the stream to a generation: what it calls from now on is that module. False when the
+ * generation has ended. */
+bool stream_give(imp_stream *stream, imp_self *self) IMP_MUST_CHECK;
 /* Whether a server that says STARTTLS may be offered on this stream (its listener says so). */
 void stream_allow_start_tls(imp_stream *stream, bool is_allowed);
 
