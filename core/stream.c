@@ -281,6 +281,15 @@ bool stream_give(imp_stream *stream, imp_self *self)
     return loop_object_give(&stream->object, self);
 }
 
+imp_status stream_call_accepted(imp_stream *stream, imp_accepted accepted, imp_self *self,
+                                const char *listener)
+{
+    module_call_begin(self);
+    imp_status status = accepted(self, imp_self_instance(self), listener, stream);
+    module_call_end(self);
+    return status;
+}
+
 void stream_allow_start_tls(imp_stream *stream, bool is_allowed)
 {
     stream->is_tls_allowed = is_allowed;

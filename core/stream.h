@@ -52,6 +52,9 @@ imp_stream *stream_accept(int fd, const struct sockaddr_storage *peer,
 /* Gives the stream to a generation: what it calls from now on is that module. False when the
  * generation has ended. */
 bool stream_give(imp_stream *stream, imp_self *self) IMP_MUST_CHECK;
+/* Calls a module's `accepted` for the stream, as every call into a module is made. */
+imp_status stream_call_accepted(imp_stream *stream, imp_accepted accepted, imp_self *self,
+                                const char *listener);
 /* Whether a server that says STARTTLS may be offered on this stream (its listener says so). */
 void stream_allow_start_tls(imp_stream *stream, bool is_allowed);
 

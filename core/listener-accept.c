@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * listener-accept.c - the loops' side of the listeners: accepting, refusing, choosing the loop.
+ *
+ * A listening socket is watched by some loops; whichever wakes accepts a batch, and keeps each
+ * connection unless it carries too many more than the least loaded loop. Which module gets it is
+ * asked only when PROXY header and TLS are through: so a connection that comes while a generation
+ * takes over goes to the new one, and none is refused for it.
+ */
+#include "core/listener-private.h"
+#include "core/stream.h"
+
+#include <errno.h>
+#include <imprimatur/log.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define LOG_INTERVAL_MS 10000u
+
+/* One accepted connection, until its descriptor is closed. */
+struct connection {
+    struct listener *listener;
+    struct listener_source *source;
+    struct loop_post post; /* on its way to another loop */
+    int fd;
+    bool is_told; /* its module has taken it, or why not was counted */
+    struct sockaddr_storage peer;
+};
+
+static const char *const refusal_names[LISTENER_REFUSALS] = {
+    [LISTENER_REFUSED_NETWORK] = "network", [LISTENER_REFUSED_LIMIT] = "limit",
+    [LISTENER_REFUSED_SOURCE] = "source",   [LISTENER_REFUSED_OPENING] = "opening",
+    [LISTENER_REFUSED_MODULE] = "module",
+};
+
+static struct {
+    _Atomic uint32_t connections;
+    imp_metric *accepted, *refused[LISTENER_REFUSALS], *gauge, *pauses;
+} state;
+
+uint32_t listener_connections(void)
+{
+    return atomic_load_explicit(&state.connections, memory_order_relaxed);
+}
+
+imp_status listener_accept_start(imp_error *error)
+{
+    static const char *const labels[LISTENER_REFUSALS] = {
+        "reason=\"network\"", "reason=\"limit\"", "reason=\"source\"", "reason=\"opening\"",
+        "reason=\"module\""};
+
+    state.accepted = imp_metric_register(NULL, IMP_METRIC_COUNTER, "connections_accepted_total",
+                                         NULL, "Connections accepted");
+    state.gauge = imp_metric_register(NULL, IMP_METRIC_GAUGE, "connections", NULL,
+                                      "Accepted connections that are open");
+    state.pauses =
+        imp_metric_register(NULL, IMP_METRIC_COUNTER, "accept_pauses_total", NULL,
+                            "Times that accepting paused for want of descriptors or memory");
+    bool is_complete = state.accepted != NULL && state.gauge != NULL && state.pauses != NULL;
+    for (size_t i = 0; i < LISTENER_REFUSALS; i++) {
+        state.refused[i] =
+            imp_metric_register(NULL, IMP_METRIC_COUNTER, "connections_refused_total", labels[i],
+                                "Connections closed before a module got them");
+        is_complete = is_complete && state.refused[i] != NULL;
+    }
+    return is_complete ? IMP_OK
+                       : imp_error_set(error, IMP_LIMIT, "can't register the listeners' metrics");
+}
+
+void listener_accept_stop(void)
+{
+    memset(&state, 0, sizeof state);
+}
+
+static void refuse(const struct listener *listener, enum listener_refusal reason)
+{
+    imp_metric_add(state.refused[reason], 1);
+    imp_log_limited(NULL, LOG_INTERVAL_MS, IMP_LOG_WARNING, "listener.refused",
+                    "module=%s listener=%s reason=%s", listener->module, listener->name,
+                    refusal_names[reason]);
+}
+
+/* ---- one connection ---- */
+
+static void connection_end(struct connection *connection)
+{
+    listener_source_leave(connection->source);
+    atomic_fetch_sub_explicit(&connection->listener->connections, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&state.connections, 1, memory_order_relaxed);
+    imp_metric_add(state.gauge, -1);
+    listener_drop(connection->listener);
+    free(connection);
+}
+
+static void connection_refuse(struct connection *connection, enum listener_refusal reason)
+{
+    refuse(connection->listener, reason);
+    close(connection->fd);
+    connection_end(connection);
+}
+
+static struct listener_part *part_here(struct listener *listener)
+{
+    return &listener->parts[imp_loop_index(imp_loop_current())];
+}
+
+/* PROXY header and TLS are through: the module that serves now gets it. */
+static imp_status connection_opened(imp_stream *stream, void *arg)
+{
+    struct connection *connection = arg;
+    struct listener *listener = connection->listener;
+    struct listener_view *view = part_here(listener)->view;
+
+    connection->is_told = true;
+    if (view == NULL || view->self == NULL || !stream_give(stream, view->self)) {
+        refuse(listener, LISTENER_REFUSED_MODULE);
+        return IMP_UNAVAILABLE;
+    }
+    stream_allow_start_tls(stream, view->tls == CONFIG_TLS_STARTTLS);
+    imp_status status = stream_call_accepted(stream, view->accepted, view->self, listener->name);
+    if (status != IMP_OK)
+        refuse(listener, LISTENER_REFUSED_MODULE);
+    return status;
+}
+
+static imp_status connection_proxied(imp_stream *stream, const struct sockaddr_storage *source,
+                                     void *arg)
+{
+    struct connection *connection = arg;
+    uint32_t max = atomic_load_explicit(&listener_bounds.connections_per_source_max,
+                                        memory_order_relaxed);
+
+    (void)stream;
+    connection->source = listener_source_enter(source, max);
+    if (connection->source != NULL)
+        return IMP_OK;
+    connection->is_told = true;
+    refuse(connection->listener, LISTENER_REFUSED_SOURCE);
+    return IMP_LIMIT;
+}
+
+static void connection_released(imp_stream *stream, void *arg)
+{
+    struct connection *connection = arg;
+    (void)stream;
+    if (!connection->is_told)
+        refuse(connection->listener, LISTENER_REFUSED_OPENING);
+    connection_end(connection);
+}
+
+static void connection_begin(struct connection *connection)
+{
+    struct listener_view *view = part_here(connection->listener)->view;
+
+    if (view == NULL) {
+        connection_refuse(connection, LISTENER_REFUSED_MODULE);
+        return;
+    }
+    const struct stream_opening opening = {
+        .proxy = view->proxy,
+        .tls = view->tls == CONFIG_TLS_IMPLICIT,
+        .timeout_us = atomic_load_explicit(&listener_bounds.opening_timeout, memory_order_relaxed),
+        .opened = connection_opened,
+        .proxied = connection_proxied,
+        .released = connection_released,
+        .arg = connection,
+    };
+    if (stream_accept(connection->fd, &connection->peer, &opening) == NULL)
+        connection_refuse(connection, LISTENER_REFUSED_LIMIT);
+}
+
+static void connection_arrived(void *arg)
+{
+    connection_begin(arg);
+}
+
+/* The loop that is to carry it: this one, unless it is well ahead of the least loaded. */
+static imp_loop *loop_choose(imp_loop *here)
+{
+    imp_loop *least = here;
+    for (uint32_t i = 0; i < imp_loop_count(); i++) {
+        imp_loop *loop = imp_loop_at(i);
+        if (loop_load(loop) < loop_load(least))
+            least = loop;
+    }
+    uint32_t ahead =
+        loop_load(here) > loop_load(least) ? loop_load(here) - loop_load(least) : 0;
+    return ahead > atomic_load_explicit(&listener_bounds.imbalance, memory_order_relaxed) ? least
+                                                                                          : here;
+}
+
+static bool is_allowed(const struct listener_view *view, const struct sockaddr_storage *peer)
+{
+    if (view->allow_count == 0)
+        return true;
+    for (uint32_t i = 0; i < view->allow_count; i++)
+        if (config_network_contains(&view->allow[i], (const struct sockaddr *)peer))
+            return true;
+    return false;
+}
+
+static void connection_accepted(struct listener_part *part, int fd,
+                                const struct sockaddr_storage *peer)
+{
+    struct listener *listener = part->listener;
+    struct connection *connection;
+
+    imp_metric_add(state.accepted, 1);
+    if (!is_allowed(part->view, peer)) {
+        refuse(listener, LISTENER_REFUSED_NETWORK);
+        close(fd);
+        return;
+    }
+    connection = calloc(1, sizeof *connection);
+    if (connection == NULL) {
+        refuse(listener, LISTENER_REFUSED_LIMIT);
+        close(fd);
+        return;
+    }
+    connection->fd = fd;
+    connection->peer = *peer;
+    connection->listener = listener;
+    listener_hold(listener);
+    atomic_fetch_add_explicit(&listener->connections, 1, memory_order_relaxed);
+    uint32_t before = atomic_fetch_add_explicit(&state.connections, 1, memory_order_relaxed);
+    imp_metric_add(state.gauge, 1);
+    if (before >= atomic_load_explicit(&listener_bounds.connections_max, memory_order_relaxed)) {
+        connection_refuse(connection, LISTENER_REFUSED_LIMIT);
+        return;
+    }
+    if (!part->view->proxy) {
+        connection->source = listener_source_enter(
+            peer, atomic_load_explicit(&listener_bounds.connections_per_source_max,
+                                       memory_order_relaxed));
+        if (connection->source == NULL) {
+            connection_refuse(connection, LISTENER_REFUSED_SOURCE);
+            return;
+        }
+    }
+    imp_loop *loop = loop_choose(part->loop);
+    connection->post = (struct loop_post){.fn = connection_arrived, .arg = connection};
+    if (loop == part->loop)
+        connection_begin(connection);
+    else if (!loop_post_node(loop, &connection->post))
+        connection_refuse(connection, LISTENER_REFUSED_MODULE);
+}
+
+/* ---- accepting ---- */
+
+static void accept_ready(int fd, uint32_t events, void *arg);
+
+static void part_watch(struct listener_part *part)
+{
+    bool is_wanted = part->is_acceptor && part->view != NULL && part->view->self != NULL &&
+                     part->pause.place == 0;
+    if (is_wanted == (part->watch != NULL))
+        return;
+    if (!is_wanted) {
+        loop_watch_stop(part->watch);
+        part->watch = NULL;
+        return;
+    }
+    part->watch =
+        loop_watch_start(part->loop, part->listener->fd, LOOP_READ, accept_ready, part);
+    if (part->watch == NULL)
+        imp_log(NULL, IMP_LOG_ERROR, "listener.watch", "module=%s listener=%s error=\"%s\"",
+                part->listener->module, part->listener->name, strerrordesc_np(errno));
+}
+
+static void pause_over(struct loop_timer *timer)
+{
+    struct listener_part *part =
+        (struct listener_part *)(void *)((char *)timer - offsetof(struct listener_part, pause));
+    part_watch(part);
+}
+
+/* Errors that say "later" rather than "this one". */
+static void accept_pause(struct listener_part *part, int error_number)
+{
+    imp_metric_add(state.pauses, 1);
+    imp_log_limited(NULL, LOG_INTERVAL_MS, IMP_LOG_ERROR, "listener.pause",
+                    "module=%s listener=%s error=\"%s\"", part->listener->module,
+                    part->listener->name, strerrordesc_np(error_number));
+    part->pause.fn = pause_over;
+    if (loop_timer_arm(part->loop, &part->pause, loop_ticks(part->loop) + LISTENER_PAUSE))
+        part_watch(part);
+}
+
+static void accept_ready(int fd, uint32_t events, void *arg)
+{
+    struct listener_part *part = arg;
+
+    (void)events;
+    for (uint32_t i = 0; i < LISTENER_ACCEPT_BATCH && part->watch != NULL; i++) {
+        struct sockaddr_storage peer;
+        socklen_t size = sizeof peer;
+        memset(&peer, 0, sizeof peer);
+        int accepted =
+            accept4(fd, (struct sockaddr *)&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (accepted >= 0) {
+            connection_accepted(part, accepted, &peer);
+            continue;
+        }
+        switch (errno) {
+        case EAGAIN:
+            return;
+        case EMFILE:
+        case ENFILE:
+        case ENOBUFS:
+        case ENOMEM:
+            accept_pause(part, errno);
+            return;
+        case EBADF:
+        case EINVAL:
+        case ENOTSOCK:
+            /* Not a listening socket any more: watching it on would spin. */
+            accept_pause(part, errno);
+            return;
+        default: /* this connection is gone already (accept(2)) */
+            break;
+        }
+    }
+}
+
+void listener_part_set(struct listener_part *part, struct listener_view *view)
+{
+    struct listener_view *old = part->view;
+    part->view = view;
+    if (view == NULL)
+        loop_timer_disarm(part->loop, &part->pause);
+    part_watch(part);
+    listener_view_drop(old);
+}
