@@ -27,6 +27,7 @@ enum config_tls { CONFIG_TLS_NONE = 0, CONFIG_TLS_IMPLICIT = 1, CONFIG_TLS_START
 struct config_network {
     uint8_t bytes[16];
     uint8_t prefix; /* 0..128 */
+    const char *text; /* as it was typed; not set by config_parse_network */
 };
 
 struct config_listener_setting {

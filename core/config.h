@@ -77,7 +77,8 @@ struct config_core {
 /* ---- reading ---- */
 
 /* Reads the main file and every *.conf of its modules folder, the core's own settings and all
- * `listen`; module settings are read by config_module_settings. `overlay` may be NULL; it is copied.
+ * `listen`; module settings are read by config_module_settings. `overlay` may be NULL; it is copied;
+ * values in it that no longer fit are errors: a server that starts says so and loads without it.
  * IMP_NOT_FOUND when the main file is not there, IMP_DENIED when a file's owner or mode is wrong,
  * IMP_INVALID for everything that a person has to put right. The caller frees. Any thread. */
 imp_status config_load_overlaid(const char *main_file, const struct config_overlay *overlay,
@@ -136,7 +137,8 @@ enum config_change {
     CONFIG_RESTART = 2 /* others differ: a new generation (or, for the core, a restart) */
 };
 /* Compares two readings of the same rows. `path` (may be NULL) gets the first setting that made the
- * answer, of `next` or, when it is gone there, of `current`; NULL for CONFIG_SAME. */
+ * answer, of `next` or, when it is gone there, of `current`; NULL for CONFIG_SAME. A changed `listen`
+ * counts as live: the core rebinds by config_listener_equal. */
 enum config_change config_block_compare(const struct config_block *current,
                                         const struct config_block *next, const char **path);
 
