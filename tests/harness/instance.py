@@ -146,6 +146,8 @@ class Instance:
         if self.build.sanitizer:
             # A leak report of an unmapped module has no names.
             environment["IMPRIMATUR_KEEP_MODULES"] = "1"
+        if self.build.has_coverage and "IMP_TEST_GCOV" in os.environ:
+            environment["GCOV_PREFIX"] = os.environ["IMP_TEST_GCOV"]  # see tests/coverage
         environment.update(self.environment)
         return environment
 
