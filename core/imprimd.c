@@ -173,7 +173,7 @@ static int role_server(const struct arguments *arguments)
 
 static int role_selftest(const struct arguments *arguments)
 {
-    return spawner_selftest_main(
+    spawner_selftest_main(
         arguments->layers == NULL ? 0 : (uint32_t)strtoul(arguments->layers, NULL, 10));
 }
 
