@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* imprimd.c - imprimd's command line, and the way of each role into its main. */
+#include "build-config.h"
+
 #include <errno.h>
 #include <getopt.h>
 #include <imprimatur/log.h>

@@ -5,6 +5,8 @@
  * The minimum is bounds, the filter with no socket in it, and a user other than root. Namespaces and
  * Landlock come on top where kernel and unit allow them, and their lack is no error.
  */
+#include "build-config.h"
+
 #include "core/sandbox.h"
 
 #include <dlfcn.h>
@@ -21,7 +23,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "build-config.h"
 #include "core/sandbox-filter.h"
 
 /* ---- bounds ----------------------------------------------------------------------------------- */

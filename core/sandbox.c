@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sandbox.c - capabilities, and the system call filters of server and spawner. */
+#include "build-config.h"
+
 #include "core/sandbox.h"
 
 #include <errno.h>
@@ -13,7 +15,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "build-config.h"
 #include "core/sandbox-filter.h"
 
 /* ---- capabilities ----------------------------------------------------------------------------- */

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* spawner-selftest.c - a child that says what it may still do: the program of --check-sandbox. */
+#include "build-config.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/seccomp.h>

@@ -6,6 +6,8 @@
  * nothing else. Clients never talk to it. What the server says is a name of a module or a number;
  * anything it says wrongly is logged and ignored.
  */
+#include "build-config.h"
+
 #include "core/supervisor.h"
 
 #include <errno.h>

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "build-config.h"
+
 #include <errno.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -13,7 +16,6 @@
 
 #include <cmocka.h>
 
-#include "build-config.h"
 #include "core/crash-record.h"
 
 /* The supervisor's mapping and descriptor; the server's side is attached to the same memory. */
@@ -248,11 +250,13 @@ static __attribute__((noinline)) void write_to_nowhere(void)
     *nowhere = 1;
 }
 
-static __attribute__((noinline)) int overflow_the_stack(volatile char *above)
+static volatile int depth_wanted = INT_MAX;
+
+static __attribute__((noinline)) int overflow_the_stack(int depth)
 {
     volatile char here[4096];
-    here[0] = above[0];
-    return overflow_the_stack(here) + here[0];
+    here[0] = (char)depth;
+    return depth == depth_wanted ? 0 : overflow_the_stack(depth + 1) + here[0];
 }
 
 /* Runs `fall` in a child that has a module on its stack; returns its wait status. */
@@ -285,8 +289,7 @@ static void fall_by_segv(void)
 
 static void fall_by_overflow(void)
 {
-    volatile char first[1] = {0};
-    overflow_the_stack(first);
+    overflow_the_stack(0);
 }
 
 static void fall_by_abort(void)

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "build-config.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/seccomp.h>
@@ -22,7 +24,6 @@
 
 #include <cmocka.h>
 
-#include "build-config.h"
 #include "core/sandbox.h"
 
 #define NOBODY 65534
