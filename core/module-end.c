@@ -55,9 +55,8 @@ struct holding {
 static void add_holder(const char *name, uint32_t count, void *arg)
 {
     struct holding *holding = arg;
-    int length =
-        snprintf(holding->text + holding->length, sizeof(holding->text) - holding->length,
-                 "%s%s=%u", holding->length > 0 ? " " : "", name, count);
+    int length = snprintf(holding->text + holding->length, sizeof(holding->text) - holding->length,
+                          "%s%s=%u", holding->length > 0 ? " " : "", name, count);
     if (length > 0 && (size_t)length < sizeof(holding->text) - holding->length)
         holding->length += (size_t)length;
     if (strcmp(name, "timer") != 0)
@@ -152,8 +151,7 @@ static void begin_unmap(struct ending *ending)
         imp_error_set(&module->reason, IMP_BUSY, "stopped, but something keeps its file mapped");
         module_set_state(module, SELF_ZOMBIE);
     } else {
-        module_set_state(module,
-                         module->reason.status == IMP_OK ? SELF_UNMAPPED : SELF_FAILED);
+        module_set_state(module, module->reason.status == IMP_OK ? SELF_UNMAPPED : SELF_FAILED);
     }
 }
 

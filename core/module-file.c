@@ -45,10 +45,11 @@ imp_status module_file_check_abi(uint16_t major, uint16_t minor, imp_error *erro
                              "this version's SDK",
                              major, minor, IMP_ABI_MAJOR, IMP_ABI_MINOR);
     if (minor > IMP_ABI_MINOR)
-        return imp_error_set(error, IMP_INVALID,
-                             "built for the newer ABI %u.%u, this server has %u.%u: install a newer "
-                             "server, or rebuild the module with this version's SDK",
-                             major, minor, IMP_ABI_MAJOR, IMP_ABI_MINOR);
+        return imp_error_set(
+            error, IMP_INVALID,
+            "built for the newer ABI %u.%u, this server has %u.%u: install a newer "
+            "server, or rebuild the module with this version's SDK",
+            major, minor, IMP_ABI_MAJOR, IMP_ABI_MINOR);
     return IMP_OK;
 }
 

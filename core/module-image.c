@@ -134,8 +134,7 @@ static void pin_libraries(const struct link_map *map)
         if (row->d_tag != DT_NEEDED)
             continue;
         /* What a pinned library needs is kept with it. */
-        void *library =
-            dlopen(strings + row->d_un.d_val, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+        void *library = dlopen(strings + row->d_un.d_val, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
         if (library != NULL)
             dlclose(library);
     }
@@ -299,8 +298,8 @@ static void write_epitaph(const struct module_image *image, const struct imp_sel
     hex(epitaph->build_id, build_id, build_id_length);
     /* So that the fault handler, which knows ranges only, can say it as well. */
     char text[SELF_NAME_SIZE + sizeof("-unloaded")];
-    snprintf(text, sizeof(text), "%.*s-unloaded",
-             (int)(CRASH_MODULE_SIZE - sizeof("-unloaded")), self->name);
+    snprintf(text, sizeof(text), "%.*s-unloaded", (int)(CRASH_MODULE_SIZE - sizeof("-unloaded")),
+             self->name);
     crash_module_set(&name, text, self->generation);
     crash_image_add(&name, image->start, image->end);
 }

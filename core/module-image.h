@@ -14,12 +14,12 @@
 #include "core/module-file.h"
 
 struct module_image {
-    void *handle;              /* NULL = not mapped */
-    const imp_module *symbol;  /* the descriptor inside of the image */
-    imp_module descriptor;     /* our copy: what an older SDK did not have is zero */
-    uintptr_t start, end;      /* addresses */
-    char *spelling;            /* the path as it was opened */
-    uint32_t spelling_number;  /* how many "./" it has */
+    void *handle;             /* NULL = not mapped */
+    const imp_module *symbol; /* the descriptor inside of the image */
+    imp_module descriptor;    /* our copy: what an older SDK did not have is zero */
+    uintptr_t start, end;     /* addresses */
+    char *spelling;           /* the path as it was opened */
+    uint32_t spelling_number; /* how many "./" it has */
     dev_t device;
     ino_t inode;
     bool is_kept;              /* opened so that dlclose does not unmap */

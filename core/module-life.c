@@ -76,8 +76,8 @@ static imp_status begin_mark(struct module *module, imp_error *error)
 {
     if (module_context.is_check_only)
         return IMP_OK;
-    imp_status status = module_mark_begin(module_context.settings.state_dir, &module->file,
-                                          &module->mark, error);
+    imp_status status =
+        module_mark_begin(module_context.settings.state_dir, &module->file, &module->mark, error);
     if (status == IMP_OK)
         module_watch_begin(module->name, "start", module_context.settings.start_timeout_us);
     return status;
@@ -191,8 +191,8 @@ static imp_status start(struct module *module, imp_error *error)
     void *instance = NULL;
     imp_error reason = {.status = IMP_OK};
     module_call_begin(module->self);
-    imp_status status = module->image.descriptor.start(module->self, module->self->conf,
-                                                       &instance, &reason);
+    imp_status status =
+        module->image.descriptor.start(module->self, module->self->conf, &instance, &reason);
     module_call_end(module->self);
     if (status != IMP_OK) {
         imp_error_set(error, status, "its start failed: %s",

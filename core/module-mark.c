@@ -87,8 +87,7 @@ static void read_mark(int fd, const char *identity, uint32_t *crashes, bool *has
         return;
     line[length] = '\0';
     _Static_assert(IDENTITY_SIZE == 129, "the width in the format below");
-    if (sscanf(line, "%c %u %128s", &letter, crashes, build) != 3 ||
-        strcmp(build, identity) != 0) {
+    if (sscanf(line, "%c %u %128s", &letter, crashes, build) != 3 || strcmp(build, identity) != 0) {
         *crashes = 0;
         return;
     }
@@ -136,8 +135,7 @@ imp_status module_mark_begin(const char *state_dir, const struct module_file *fi
                              strerror(errno));
     mark->fd = open(mark->path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (mark->fd < 0) {
-        status =
-            imp_error_set(error, IMP_IO, "%s can't be made: %s", mark->path, strerror(errno));
+        status = imp_error_set(error, IMP_IO, "%s can't be made: %s", mark->path, strerror(errno));
         goto failed;
     }
     identify(file, identity);

@@ -17,8 +17,8 @@ struct module {
     struct imp_self *self; /* NULL before the first step and when it is unmapped */
     uint32_t generation;   /* 0 before it had one */
     enum self_state state;
-    imp_error reason;      /* of failed and zombie */
-    uint32_t steps;        /* of module-life.c's table that were taken and not reversed */
+    imp_error reason; /* of failed and zombie */
+    uint32_t steps;   /* of module-life.c's table that were taken and not reversed */
     uint32_t loops_entered;
     bool is_in_order;     /* has a place in the order of start */
     bool is_still_mapped; /* dlclose did not unmap it */

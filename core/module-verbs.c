@@ -127,8 +127,7 @@ static void verb_info(imp_self *self, void *instance, imp_request *request)
     (void)self;
     (void)instance;
     if (module == NULL) {
-        imp_error_set(&error, IMP_NOT_FOUND, "module %s is not enabled",
-                      name != NULL ? name : "");
+        imp_error_set(&error, IMP_NOT_FOUND, "module %s is not enabled", name != NULL ? name : "");
         imp_request_finish(request, error.status, &error);
         return;
     }

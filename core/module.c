@@ -256,6 +256,24 @@ void module_count(struct module_counts *counts)
     }
 }
 
+const char *module_failed_names(void)
+{
+    static char text[2048];
+    size_t length = 0;
+    text[0] = '\0';
+    for (uint32_t i = 0; i < module_row_count; i++) {
+        const struct module *module = module_rows[i];
+        if (module->state != SELF_FAILED && module->state != SELF_ZOMBIE)
+            continue;
+        int added = snprintf(text + length, sizeof(text) - length, "%s%s (%s)",
+                             length > 0 ? ", " : "", module->name, module->reason.message);
+        if (added < 0 || (size_t)added >= sizeof(text) - length)
+            break;
+        length += (size_t)added;
+    }
+    return text;
+}
+
 /* ---- settings while running ---- */
 
 uint32_t module_subjects(struct config_subject *subjects, uint32_t room)

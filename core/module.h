@@ -27,11 +27,11 @@ struct module_settings {
     const char *module_dir;    /* "/usr/lib/.../imprimatur/modules" */
     const char *state_dir;     /* remembers which modules did not survive their start */
     const char *installed_dir; /* developer files are refused below this path */
-    bool is_developer;         /* `developer = true`: files of our own user are taken beside root's */
-    bool keeps_mapped;         /* IMPRIMATUR_KEEP_MODULES=1: images stay for leak reports */
-    int64_t start_timeout_us;  /* module_start_timeout: map, check, tables and start together */
-    int64_t stop_timeout_us;   /* module_stop_timeout */
-    int64_t drain_timeout_us;  /* drain_timeout, for all modules together */
+    bool is_developer; /* `developer = true`: files of our own user are taken beside root's */
+    bool keeps_mapped; /* IMPRIMATUR_KEEP_MODULES=1: images stay for leak reports */
+    int64_t start_timeout_us; /* module_start_timeout: map, check, tables and start together */
+    int64_t stop_timeout_us;  /* module_stop_timeout */
+    int64_t drain_timeout_us; /* drain_timeout, for all modules together */
 };
 
 struct config;
@@ -68,6 +68,8 @@ struct module_counts {
     uint32_t started, failed, zombies;
 };
 void module_count(struct module_counts *counts);
+/* "raw (reason), lpr (reason)", for status; valid until the next call. Control thread. */
+const char *module_failed_names(void);
 
 /* Registers `module list`, `module info`, `hook list`. Control thread. */
 imp_status module_verbs_register(imp_error *error);
