@@ -52,7 +52,7 @@ imp_status imp_error_set(imp_error *error, imp_status status, const char *format
 /* ---- identifiers ---- */
 
 imp_id imp_id_new(void) {
-    imp_id id;
+    imp_id id = {{0}};
     imp_random(id.bytes, sizeof id.bytes);
     return id;
 }

@@ -108,11 +108,14 @@ imp_log_level config_log_level(const struct config_core *core) {
     return IMP_LOG_CRITICAL + (imp_log_level)core->log_level;
 }
 
-/* "/var/lib/imprimatur/x" of instance "b" is "/var/lib/imprimatur-b/x". */
+/* "/var/lib/imprimatur/x" of instance "b" is "/var/lib/imprimatur-b/x". The last place counts: the
+ * project may be installed below a folder that is named after it. */
 static void set_instance_path(struct config_block *block, const char *name, const char **field,
                               const char *instance) {
-    static const char project[] = "imprimatur";
-    const char *place = strstr(*field, project);
+    static const char project[] = "/imprimatur";
+    const char *place = NULL;
+    for (const char *next = strstr(*field, project); next != NULL; next = strstr(next + 1, project))
+        place = next;
     if (place == NULL)
         return;
     const char *rest = place + sizeof project - 1;

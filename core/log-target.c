@@ -57,25 +57,26 @@ static int connect_syslog(void) {
 
 imp_status log_output_open(struct log_output *output, enum log_target target, const char *file,
                            imp_error *error) {
-    struct log_output made = {.target = target, .fd = -1, .path = NULL};
+    char *path = NULL;
+    int fd = -1;
     pthread_once(&journal_once, journal_look);
     if (target == LOG_TO_FILE) {
-        made.path = strdup(file);
-        if (made.path == NULL)
+        path = strdup(file);
+        if (path == NULL)
             return imp_error_set(error, IMP_LIMIT, "out of memory");
-        made.fd = open_file(file);
-        if (made.fd < 0) {
-            free(made.path);
+        fd = open_file(file);
+        if (fd < 0) {
+            free(path);
             return imp_error_set(error, IMP_IO, "can't open the log file %s: %s", file,
                                  strerror(errno));
         }
     } else if (target == LOG_TO_SYSLOG) {
-        made.fd = connect_syslog();
-        if (made.fd < 0)
+        fd = connect_syslog();
+        if (fd < 0)
             return imp_error_set(error, IMP_IO, "can't reach syslog at " SYSLOG_PATH ": %s",
                                  strerror(errno));
     }
-    *output = made;
+    *output = (struct log_output){.target = target, .fd = fd, .path = path};
     return IMP_OK;
 }
 
