@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* child.c - the server's side of the spawner. */
+#include "build-config.h"
+
 #include "core/child.h"
 
 #include <pthread.h>

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* crash-fault.c - the fault handler: notes who fell and where, then lets the signal do its work. */
+#include "build-config.h"
+
 #include "core/crash-record.h"
 
 #include <signal.h>
@@ -7,8 +9,6 @@
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
-
-#include "build-config.h"
 
 static uint64_t program_counter(const ucontext_t *context)
 {

@@ -3,6 +3,8 @@
  * crash-record-read.c - the supervisor's side of the crash record: making it, clearing it, and
  * reading it after a death, when nothing in it can be believed.
  */
+#include "build-config.h"
+
 #include "core/crash-record.h"
 
 #include <errno.h>

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* crash-record.c - the server's side of the crash record: threads, hearts, images, words. */
+#include "build-config.h"
+
 #include "core/crash-record.h"
 
 #include <errno.h>
@@ -11,8 +13,6 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
-
-#include "build-config.h"
 
 /* Enough for the fault handler and for a sanitizer's; the page below it stays unmapped. */
 #define SIGNAL_STACK_SIZE (size_t)(64 * 1024)

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* imprimd.c - imprimd's command line, and the way of each role into its main. */
+#include "build-config.h"
+
 #include <errno.h>
 #include <getopt.h>
 #include <imprimatur/log.h>
@@ -173,7 +175,7 @@ static int role_server(const struct arguments *arguments)
 
 static int role_selftest(const struct arguments *arguments)
 {
-    return spawner_selftest_main(
+    spawner_selftest_main(
         arguments->layers == NULL ? 0 : (uint32_t)strtoul(arguments->layers, NULL, 10));
 }
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* link.c - messages between supervisor and server: filling, checking, sending, receiving. */
+#include "build-config.h"
+
 #include "core/link.h"
 
 #include "core/packet.h"

@@ -24,7 +24,7 @@ bool metrics_register_reader(imp_self *self, imp_metric_kind kind, const char *n
 void metrics_sweep(const imp_self *self);
 
 /* The whole registry as text, with process metrics; the caller frees with free(). NULL when memory is
- * short. Any thread. */
+ * short. Any thread, but not from within a reader. */
 char *metrics_text(size_t *length);
 
 /* What imprimatur_info says. Strings are copied. */

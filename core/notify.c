@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* notify.c - telling the service manager how we are. */
+#include "build-config.h"
+
 #include "core/notify.h"
 
 #include <errno.h>

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* packet.c - one packet with descriptors over a SOCK_SEQPACKET pair. */
+#include "build-config.h"
+
 #include "core/packet.h"
 
 #include <errno.h>

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sandbox-check.c - which layers of the sandbox work here, found by a child that tries. */
+#include "build-config.h"
+
 #include "core/sandbox-check.h"
 
 #include <errno.h>

@@ -5,6 +5,8 @@
  * The minimum is bounds, the filter with no socket in it, and a user other than root. Namespaces and
  * Landlock come on top where kernel and unit allow them, and their lack is no error.
  */
+#include "build-config.h"
+
 #include "core/sandbox.h"
 
 #include <dlfcn.h>
@@ -21,7 +23,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "build-config.h"
 #include "core/sandbox-filter.h"
 
 /* ---- bounds ----------------------------------------------------------------------------------- */
@@ -91,7 +92,12 @@ static bool folder_of_allow(int rules, char *file)
 /* Programs and libraries may be read; nothing may be written but what was passed as descriptor. */
 static bool landlock_enter(void)
 {
-    static const char *const folders[] = {"/usr", "/bin", "/lib", "/lib64"};
+    static const char *const folders[] = {
+        "/usr",  "/bin", "/lib", "/lib64",
+#ifdef IMP_SANITIZED
+        "/proc", /* a sanitizer reads its own memory map */
+#endif
+    };
     bool is_entered = false;
     struct landlock_ruleset_attr handled = {.handled_access_fs = LANDLOCK_HANDLED};
     int rules = (int)syscall(SYS_landlock_create_ruleset, &handled, sizeof handled, 0);
@@ -125,12 +131,14 @@ done:
 static int filter_deny_child(scmp_filter_ctx filter)
 {
     static const int calls[] = {
-        SCMP_SYS(ptrace),  SCMP_SYS(socket),      SCMP_SYS(socketpair), SCMP_SYS(connect),
-        SCMP_SYS(bind),    SCMP_SYS(listen),      SCMP_SYS(accept),     SCMP_SYS(accept4),
-        SCMP_SYS(shmget),  SCMP_SYS(shmat),       SCMP_SYS(msgget),     SCMP_SYS(semget),
-        SCMP_SYS(mq_open), SCMP_SYS(personality),
+        SCMP_SYS(socket),      SCMP_SYS(socketpair), SCMP_SYS(connect), SCMP_SYS(bind),
+        SCMP_SYS(listen),      SCMP_SYS(accept),     SCMP_SYS(accept4), SCMP_SYS(shmget),
+        SCMP_SYS(shmat),       SCMP_SYS(msgget),     SCMP_SYS(semget),  SCMP_SYS(mq_open),
+        SCMP_SYS(personality),
     };
     int outcome = filter_deny(filter, calls, sizeof calls / sizeof calls[0]);
+    if (outcome == 0)
+        outcome = filter_deny_ptrace(filter);
     return outcome == 0 ? filter_deny_namespaces(filter) : outcome;
 }
 

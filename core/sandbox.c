@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* sandbox.c - capabilities, and the system call filters of server and spawner. */
+#include "build-config.h"
+
 #include "core/sandbox.h"
 
 #include <errno.h>
@@ -13,7 +15,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "build-config.h"
 #include "core/sandbox-filter.h"
 
 /* ---- capabilities ----------------------------------------------------------------------------- */
@@ -176,6 +177,17 @@ int filter_deny_common(scmp_filter_ctx filter)
     return filter_deny(filter, denied_to_all, sizeof denied_to_all / sizeof denied_to_all[0]);
 }
 
+int filter_deny_ptrace(scmp_filter_ctx filter)
+{
+#ifndef IMP_SANITIZED
+    static const int calls[] = {SCMP_SYS(ptrace)};
+    return filter_deny(filter, calls, sizeof calls / sizeof calls[0]);
+#else
+    (void)filter;
+    return 0;
+#endif
+}
+
 int filter_deny_namespaces(scmp_filter_ctx filter)
 {
     int outcome = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(unshare), 0);
@@ -234,22 +246,25 @@ done:
     return IMP_OK;
 }
 
-imp_status sandbox_server_enter(bool is_developer, imp_error *error)
+imp_status sandbox_forbid_dumps(imp_error *error)
 {
-    if (!is_developer && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
+#ifndef IMP_SANITIZED
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
         return imp_error_set(error, IMP_IO, "cannot forbid core files: %s", strerror(errno));
-    return filter_install(filter_deny_server, "the server", error);
+#else
+    (void)error;
+#endif
+    return IMP_OK;
 }
 
-static int filter_deny_spawner(scmp_filter_ctx filter)
+imp_status sandbox_server_enter(bool is_developer, imp_error *error)
 {
-    static const int calls[] = {SCMP_SYS(ptrace)};
-    return filter_deny(filter, calls, sizeof calls / sizeof calls[0]);
+    imp_status status = is_developer ? IMP_OK : sandbox_forbid_dumps(error);
+    return status == IMP_OK ? filter_install(filter_deny_server, "the server", error) : status;
 }
 
 imp_status sandbox_spawner_enter(imp_error *error)
 {
-    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
-        return imp_error_set(error, IMP_IO, "cannot forbid core files: %s", strerror(errno));
-    return filter_install(filter_deny_spawner, "the spawner", error);
+    imp_status status = sandbox_forbid_dumps(error);
+    return status == IMP_OK ? filter_install(filter_deny_ptrace, "the spawner", error) : status;
 }

@@ -21,6 +21,10 @@ imp_status sandbox_server_enter(bool is_developer, imp_error *error) IMP_MUST_CH
 /* The spawner's: as the server's, but for execve and namespaces. */
 imp_status sandbox_spawner_enter(imp_error *error) IMP_MUST_CHECK;
 
+/* No core file of this process, and no tracing by its user: it holds keys. Nothing in sanitizer
+ * builds, whose leak checker traces. */
+imp_status sandbox_forbid_dumps(imp_error *error) IMP_MUST_CHECK;
+
 /* What a child got; bits of `layers`. */
 #define SANDBOX_SECCOMP 0x01u
 #define SANDBOX_RLIMITS 0x02u

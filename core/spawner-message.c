@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* spawner-message.c - messages between server and spawner: filling, checking, sending, receiving. */
+#include "build-config.h"
+
 #include "core/packet.h"
 #include "core/spawner.h"
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* spawner-selftest.c - a child that says what it may still do: the program of --check-sandbox. */
+#include "build-config.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/seccomp.h>
@@ -79,7 +81,7 @@ static const struct selftest_row rows[] = {
     {SANDBOX_NAMESPACES, "namespaces", said_is_enough},
 };
 
-int spawner_selftest_main(uint32_t layers)
+_Noreturn void spawner_selftest_main(uint32_t layers)
 {
     uint32_t found = 0;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -89,5 +91,6 @@ int spawner_selftest_main(uint32_t layers)
         printf("%-11s %-3s %s\n", rows[i].name, is_there ? "yes" : "no",
                (rows[i].layer & SANDBOX_MINIMUM) != 0 ? "needed" : "extra");
     }
-    return fflush(stdout) == 0 && (found & SANDBOX_MINIMUM) == SANDBOX_MINIMUM ? 0 : 1;
+    int status = fflush(stdout) == 0 && (found & SANDBOX_MINIMUM) == SANDBOX_MINIMUM ? 0 : 1;
+    _exit(status); /* a leak checker could not work in here */
 }

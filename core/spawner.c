@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* spawner.c - the process that makes every child: one poll loop, a table of children. */
+#include "build-config.h"
+
 #include "core/spawner.h"
 
 #include <errno.h>

@@ -82,8 +82,8 @@ imp_status spawner_receive(int fd, struct spawner_message *message, int passed[S
 /* The spawner's main (imprimd --role=spawner); returns the exit status. */
 int spawner_main(void);
 /* The main of program SPAWNER_PROGRAM_SELFTEST: tries what a child may not do and prints a line
- * "LAYER yes|no" for each layer. `layers` is what sandbox_child_enter said. 0 when the minimum is
- * reached, else 1. */
-int spawner_selftest_main(uint32_t layers);
+ * "LAYER yes|no" for each layer. `layers` is what sandbox_child_enter said. Exits 0 when the
+ * minimum is reached, else 1. */
+_Noreturn void spawner_selftest_main(uint32_t layers);
 
 #endif

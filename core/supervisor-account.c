@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* supervisor-account.c - who spawner and server run as. */
+#include "build-config.h"
+
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* supervisor-crash.c - what is said about the server's death. */
+#include "build-config.h"
+
 #include <fcntl.h>
 #include <imprimatur/log.h>
 #include <inttypes.h>

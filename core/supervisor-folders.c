@@ -5,6 +5,8 @@
  * As root it must not be led anywhere: it makes a folder only in a parent that none but root can
  * write, through descriptors and without following links, and gives it away last.
  */
+#include "build-config.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

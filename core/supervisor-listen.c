@@ -5,6 +5,8 @@
  * The files alone say what is bound. A socket whose address they still name is kept, under another
  * listener's name if need be, so that clients which wait in its backlog are served.
  */
+#include "build-config.h"
+
 #include <string.h>
 #include <unistd.h>
 

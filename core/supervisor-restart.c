@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* supervisor-restart.c - when to start again what died. */
+#include "build-config.h"
+
 #include "core/supervisor-private.h"
 
 void restart_after_death(struct restart *restart, int64_t now_us, int64_t delay_max_us)

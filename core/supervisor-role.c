@@ -5,6 +5,8 @@
  * The new process has a clean image: nothing of the supervisor's memory, only the descriptors that
  * its role is given, and an environment of a few known variables.
  */
+#include "build-config.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>

@@ -7,6 +7,8 @@
  *     checkpoint 42
  *     crash 1763800000000000 11 lpr
  */
+#include "build-config.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>

@@ -6,6 +6,8 @@
  * nothing else. Clients never talk to it. What the server says is a name of a module or a number;
  * anything it says wrongly is logged and ignored.
  */
+#include "build-config.h"
+
 #include "core/supervisor.h"
 
 #include <errno.h>
@@ -17,7 +19,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -648,9 +649,9 @@ static imp_status prepare(struct supervisor *supervisor, imp_error *error)
     atomic_store(&supervisor->record->checkpoint_remembered, supervisor->state.checkpoint);
     if (supervisor->account.is_changed)
         status = sandbox_keep_capabilities(KEPT_CAPABILITIES, error);
-    /* The key lies in our memory too. */
-    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 && status == IMP_OK)
-        status = imp_error_set(error, IMP_IO, "cannot forbid core files: %s", strerror(errno));
+    /* The descriptor of the key is ours too. */
+    if (status == IMP_OK && !supervisor->core->developer)
+        status = sandbox_forbid_dumps(error);
     return status;
 }
 

@@ -102,11 +102,11 @@ struct spool_key {
 #define SPOOL_DIGEST_SIZE 32
 
 struct spool_document {
-    uint32_t format; /* SPOOL_FORMAT */
+    uint32_t format;  /* SPOOL_FORMAT */
     struct spool_key key;
-    bool is_inline;                    /* value of jobs.doc; else a file */
-    uint32_t file;                     /* number of the file */
-    uint64_t size;                     /* bytes of plaintext */
+    bool is_inline;   /* value of jobs.doc; else a file */
+    uint32_t file;    /* number of the file */
+    uint64_t size;    /* bytes of plaintext */
     uint8_t digest[SPOOL_DIGEST_SIZE]; /* SHA-256 of the plaintext */
 };
 
@@ -134,7 +134,7 @@ void spool_reconfigure(struct spool *spool, const struct spool_settings *setting
 void spool_close(struct spool *spool);
 
 struct spool_space {
-    uint64_t free_bytes; /* what documents may still take: reserve and promised bytes taken off */
+    uint64_t free_bytes;     /* what documents may still take: reserve and promised bytes taken off */
     uint64_t promised_bytes; /* announced by open writers and not yet written */
     uint64_t total_bytes;    /* of the file system */
 };
