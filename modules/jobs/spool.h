@@ -42,7 +42,7 @@ struct spool_reader;
  * describe files and slots of this machine. */
 /* clang-format off */
 #define SPOOL_TABLES                                                                               \
-    {"doc", 1, IMP_TABLE_VOLATILE},                        /* document id -> sealed inline value */ \
+    {"doc", 1, IMP_TABLE_VOLATILE | IMP_TABLE_PLAIN},      /* slot -> sealed inline document */     \
     {"slot", 1, IMP_TABLE_VOLATILE | IMP_TABLE_PLAIN},     /* chunk -> bitmap of slots in use */    \
     {"file", 1, IMP_TABLE_VOLATILE | IMP_TABLE_PLAIN},     /* chunk -> bitmap of files in use */    \
     {"condemned", 1, IMP_TABLE_VOLATILE | IMP_TABLE_PLAIN} /* slot -> generation, file */
@@ -102,11 +102,11 @@ struct spool_key {
 #define SPOOL_DIGEST_SIZE 32
 
 struct spool_document {
-    uint32_t format;  /* SPOOL_FORMAT */
+    uint32_t format; /* SPOOL_FORMAT */
     struct spool_key key;
-    bool is_inline;   /* value of jobs.doc; else a file */
-    uint32_t file;    /* number of the file */
-    uint64_t size;    /* bytes of plaintext */
+    bool is_inline;                    /* value of jobs.doc; else a file */
+    uint32_t file;                     /* number of the file */
+    uint64_t size;                     /* bytes of plaintext */
     uint8_t digest[SPOOL_DIGEST_SIZE]; /* SHA-256 of the plaintext */
 };
 
@@ -130,11 +130,12 @@ imp_status spool_open(imp_self *self, const struct spool_settings *settings, str
                       imp_error *error);
 /* Takes live settings. Control thread. */
 void spool_reconfigure(struct spool *spool, const struct spool_settings *settings);
-/* Frees it; no writer and reader may be open. NULL is ignored. Control thread, in stop. */
+/* Frees it; no writer and reader may be open, and the generation's timers and works are gone (they
+ * are, in stop). NULL is ignored. Control thread. */
 void spool_close(struct spool *spool);
 
 struct spool_space {
-    uint64_t free_bytes;     /* what documents may still take: reserve and promised bytes taken off */
+    uint64_t free_bytes; /* what documents may still take: reserve and promised bytes taken off */
     uint64_t promised_bytes; /* announced by open writers and not yet written */
     uint64_t total_bytes;    /* of the file system */
 };
@@ -197,8 +198,9 @@ void spool_reader_close(struct spool_reader *reader);
 
 /* ---- deleting ---- */
 
-/* In the commit that deletes a document: condemns its slot and file, removes its inline value. It is
- * no error when it was condemned before or belongs to another key pool. Writer thread. */
+/* In the commit that deletes a document: condemns its slot and file, removes its inline value. The
+ * same commit takes the description out of the record, so that it is done once: later the slot may
+ * belong to another document. A document of another key pool is let be. Writer thread. */
 imp_status spool_condemn_tx(struct spool *spool, imp_tx *tx, const struct spool_document *document,
                             imp_error *error);
 /* To be called after a commit with spool_condemn_tx: overwrites the slots of everything condemned so
