@@ -39,7 +39,8 @@ static void fault_note(int number, const siginfo_t *info, const ucontext_t *cont
     fault->thread = crash_thread_place();
     fault->tid = (uint32_t)syscall(SYS_gettid);
     fault->pc = program_counter(context);
-    fault->address = (uint64_t)(uintptr_t)info->si_addr;
+    /* A signal that was sent has a sender in that place. */
+    fault->address = info->si_code > 0 ? (uint64_t)(uintptr_t)info->si_addr : 0;
     for (uint32_t i = 0; i < CRASH_IMAGES_MAX; i++) {
         const struct crash_image *image = &record->images[i];
         uint64_t start = atomic_load(&image->start);

@@ -87,6 +87,7 @@ static int role_spawner(const struct arguments *arguments)
     (void)arguments;
     if (!has_link(SPAWNER_FD_SUPERVISOR))
         return usage_error("this role is for the supervisor to start: ", "spawner");
+    prctl(PR_SET_NAME, "imprimd-spawner");
     return spawner_main();
 }
 

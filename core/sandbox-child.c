@@ -139,6 +139,8 @@ static int filter_deny_child(scmp_filter_ctx filter)
     int outcome = filter_deny(filter, calls, sizeof calls / sizeof calls[0]);
     if (outcome == 0)
         outcome = filter_deny_ptrace(filter);
+    if (outcome == 0)
+        outcome = filter_deny_capset(filter);
     return outcome == 0 ? filter_deny_namespaces(filter) : outcome;
 }
 

@@ -10,6 +10,7 @@
 /* Each answers 0 or what libseccomp said. */
 int filter_deny(scmp_filter_ctx filter, const int *calls, size_t count);
 int filter_deny_common(scmp_filter_ctx filter);
+int filter_deny_capset(scmp_filter_ctx filter); /* not for the spawner: its children drop theirs */
 int filter_deny_ptrace(scmp_filter_ctx filter); /* not in sanitizer builds: the leak checker */
 int filter_deny_namespaces(scmp_filter_ctx filter);
 

@@ -140,7 +140,6 @@ static const int denied_to_all[] = {
     SCMP_SYS(setfsuid),
     SCMP_SYS(setfsgid),
     SCMP_SYS(setgroups),
-    SCMP_SYS(capset),
     SCMP_SYS(setns),
 };
 
@@ -188,6 +187,12 @@ int filter_deny_ptrace(scmp_filter_ctx filter)
 #endif
 }
 
+int filter_deny_capset(scmp_filter_ctx filter)
+{
+    static const int calls[] = {SCMP_SYS(capset)};
+    return filter_deny(filter, calls, sizeof calls / sizeof calls[0]);
+}
+
 int filter_deny_namespaces(scmp_filter_ctx filter)
 {
     int outcome = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(unshare), 0);
@@ -204,6 +209,8 @@ int filter_deny_namespaces(scmp_filter_ctx filter)
 static int filter_deny_server(scmp_filter_ctx filter)
 {
     int outcome = filter_deny_namespaces(filter);
+    if (outcome == 0)
+        outcome = filter_deny_capset(filter);
     for (size_t i = 0; outcome == 0 && i < sizeof denied_families / sizeof denied_families[0]; i++)
         outcome = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socket), 1,
                                    SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)denied_families[i], 0));

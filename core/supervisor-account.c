@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <pwd.h>
 #include <string.h>
 #include <unistd.h>
@@ -49,27 +50,17 @@ static imp_status account_find_other(const struct config_core *core, struct acco
     return IMP_OK;
 }
 
-static imp_status account_find_self(const struct config_core *core, struct account *account,
-                                    imp_error *error)
-{
-    account->uid = getuid();
-    account->gid = getgid();
-    if (!is_given(core->user))
-        return IMP_OK;
-    const struct passwd *user = getpwnam(core->user);
-    if (user == NULL || user->pw_uid != account->uid)
-        return imp_error_set(error, IMP_DENIED, "only root can run the server as user \"%s\"",
-                             core->user);
-    return IMP_OK;
-}
-
 imp_status account_find(const struct config_core *core, struct account *account, imp_error *error)
 {
     memset(account, 0, sizeof *account);
-    imp_status status = geteuid() == 0 ? account_find_other(core, account, error)
-                                       : account_find_self(core, account, error);
-    if (status != IMP_OK)
-        return status;
+    account->uid = getuid();
+    account->gid = getgid();
+    /* Without root's rights nobody else can be had: `user` and `group` are for root's start. */
+    if (geteuid() == 0) {
+        imp_status status = account_find_other(core, account, error);
+        if (status != IMP_OK)
+            return status;
+    }
     account->control_gid = account->gid;
     if (account->is_changed && is_given(core->control_group)) {
         const struct group *group = getgrnam(core->control_group);
@@ -81,6 +72,13 @@ imp_status account_find(const struct config_core *core, struct account *account,
 
 imp_status account_enter(const struct account *account, imp_error *error)
 {
+    const uint64_t to_change = (UINT64_C(1) << CAP_SETUID) | (UINT64_C(1) << CAP_SETGID);
+    if (account->is_changed) {
+        /* While the bounding set can still be emptied. */
+        imp_status status = sandbox_keep_capabilities(to_change, error);
+        if (status != IMP_OK)
+            return status;
+    }
     if (account->is_changed && (setgroups((size_t)account->group_count, account->groups) != 0 ||
                                 setresgid(account->gid, account->gid, account->gid) != 0 ||
                                 setresuid(account->uid, account->uid, account->uid) != 0))

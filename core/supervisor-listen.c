@@ -66,9 +66,7 @@ static imp_status listen_add(struct listen_set *set, const struct config_listene
     int fd = -1;
     imp_status status = listener_bind(listener, (int)backlog, &fd, &reason);
     if (status != IMP_OK)
-        return imp_error_set(error, status, "%s: listener %s.%s on %s: %s", listener->origin,
-                             listener->module, listener->name, listener->address_text,
-                             reason.message);
+        return imp_error_set(error, status, "%s: %s", listener->origin, reason.message);
     item = &set->items[set->count++];
     listen_name(item, listener);
     item->fd = fd;

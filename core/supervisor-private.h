@@ -28,8 +28,7 @@ struct account {
     int group_count;
 };
 
-/* Looks up user, group and control group. As root: never user 0. Else: ourselves; IMP_DENIED when the
- * configuration names another user. */
+/* Looks up user, group and control group. As root: never user 0. Else: ourselves. */
 imp_status account_find(const struct config_core *core, struct account *account, imp_error *error)
     IMP_MUST_CHECK;
 /* In a child: becomes that user, without capabilities, with no_new_privs. */

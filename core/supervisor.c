@@ -40,7 +40,7 @@
 
 #define START_LIMIT_US (15 * 60 * IMP_SECOND) /* to ready: migrations and a large store included */
 #define EXCUSE_CAP_US (15 * 60 * IMP_SECOND)  /* most that crash_beat_excuse may ask for */
-#define STOP_SLACK_US (10 * IMP_SECOND)       /* beyond the server's own limits, then SIGKILL */
+#define STOP_SLACK_US (20 * IMP_SECOND)       /* beyond the server's own limits, then SIGKILL */
 #define FIRST_DEATHS_MAX 5u /* deaths before the server was ever ready: then we give up */
 #define TICK_MAX_US (5 * IMP_SECOND)
 #define LINK_MESSAGES_A_TURN                                                                       \
@@ -413,8 +413,7 @@ static void on_status(struct supervisor *supervisor, const struct link_message *
 
 static void on_refused(struct supervisor *supervisor, const struct link_message *message)
 {
-    if (!supervisor->was_ready)
-        fprintf(stderr, "imprimd: %s\n", message->text);
+    /* The server has logged it, and will end. */
     notify_send(&supervisor->notify, "STATUS=%s", message->text);
 }
 
