@@ -17,13 +17,13 @@
 #define BACKUP_ATTEMPTS 3u
 
 struct backup_report {
-    imp_id store_id;     /* of the store that was backed up */
-    uint64_t sequence;   /* its last commit in the backup */
-    int64_t made;        /* wall clock */
+    imp_id store_id;   /* of the store that was backed up */
+    uint64_t sequence; /* its last commit in the backup */
+    int64_t made;      /* wall clock */
     uint64_t tables, records, bytes;
-    uint64_t attempts;   /* create: 1 unless it was given up meanwhile */
-    uint64_t seals;      /* verify: values that were opened */
-    uint64_t checks;     /* verify: module checks that passed */
+    uint64_t attempts; /* create: 1 unless it was given up meanwhile */
+    uint64_t seals;    /* verify: values that were opened */
+    uint64_t checks;   /* verify: module checks that passed */
 };
 
 /* Writes a backup to `fd`, a regular file open for writing (it is cut to zero first), and syncs it.
@@ -49,7 +49,5 @@ imp_status backup_verify_with(int fd, const char *scratch_dir, struct store *sto
 /* Registers `backup create`, `backup verify` and `key status` for the current store. Control thread,
  * after the loops are set up. */
 imp_status backup_verbs_register(imp_error *error) IMP_MUST_CHECK;
-/* A generation's checks go. */
-void backup_check_sweep(const imp_self *self);
 
 #endif

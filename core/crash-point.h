@@ -12,6 +12,9 @@
 #ifndef CORE_CRASH_POINT_H
 #define CORE_CRASH_POINT_H
 
+#ifdef HAVE_CONFIG_H
+#include "build-config.h"
+#endif
 #include <imprimatur/base.h>
 
 #define CRASH_POINT_ENVIRONMENT "IMPRIMATUR_CRASH_POINT"

@@ -72,6 +72,10 @@ imp_status keyring_open_add(struct keyring *ring, const char *name, imp_bytes va
                             imp_error *error) IMP_MUST_CHECK;
 imp_status keyring_open_end(struct keyring *ring, const uint8_t master[KEYS_MASTER_SIZE],
                             imp_error *error) IMP_MUST_CHECK;
+/* Ends opening without a master key: the root keys are those of `source`, an open ring of the same store
+ * (or of an ancestor it was restored from; a MAC has to tell). */
+imp_status keyring_open_like(struct keyring *ring, const struct keyring *source, imp_error *error)
+    IMP_MUST_CHECK;
 /* Wipes and frees; NULL is ignored. No other thread may use the ring any more. */
 void keyring_close(struct keyring *ring);
 
@@ -100,7 +104,7 @@ void keyring_derive(struct keyring *ring, enum keys_root root, imp_bytes salt, i
                     void *key, size_t length);
 
 uint32_t keyring_current_id(const struct keyring *ring);
-uint32_t keyring_salt_count(const struct keyring *ring);
+uint32_t keyring_salt_count(struct keyring *ring);
 /* True when the salt in use has no durable record yet; false once the commit with it is done. */
 bool keyring_salt_is_new(const struct keyring *ring);
 void keyring_salt_is_durable(struct keyring *ring);

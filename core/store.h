@@ -20,9 +20,9 @@
 
 #include "core/keys.h"
 
-#define STORE_FORMAT 1u            /* of the environment and the core's own tables */
-#define STORE_TABLES_MAX 256u      /* tables in one store */
-#define STORE_READERS_MAX 1024u    /* read transactions at one time */
+#define STORE_FORMAT 1u         /* of the environment and the core's own tables */
+#define STORE_TABLES_MAX 256u   /* tables in one store */
+#define STORE_READERS_MAX 1024u /* read transactions at one time */
 #define STORE_MAP_SIZE_DEFAULT (UINT64_C(64) << 30)
 #define STORE_EXTEND_STEP_DEFAULT (UINT64_C(64) << 20)
 #define STORE_BATCH_CLOSURES 256u
@@ -50,7 +50,7 @@ struct store_hooks {
     void (*writer_sleep)(void);
     void (*writer_wake)(void);
     void (*writer_end)(void);
-    void (*pin)(imp_self *self);   /* while a closure waits or its done is on the way */
+    void (*pin)(imp_self *self); /* while a closure waits or its done is on the way */
     void (*unpin)(imp_self *self);
     void (*call_begin)(imp_self *self); /* around each call into a module */
     void (*call_end)(imp_self *self);
@@ -135,9 +135,9 @@ void store_sweep(struct store *store, const imp_self *self);
 struct store_stats {
     uint64_t commits, closures, closures_failed, changes, syncs_us, reads;
     uint64_t waiting_control, waiting_bulk;
-    uint64_t sequence;      /* of the last commit */
-    uint64_t used_bytes;    /* up to the last page in use */
-    uint64_t file_bytes;    /* the file, extended ahead of need */
+    uint64_t sequence;   /* of the last commit */
+    uint64_t used_bytes; /* up to the last page in use */
+    uint64_t file_bytes; /* the file, extended ahead of need */
     uint64_t map_bytes;
     uint64_t reads_open;
     bool is_short_of_space; /* the disk refused to extend: bulk writes are refused at the door */
