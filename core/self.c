@@ -73,14 +73,23 @@ struct imp_self *self_new_for_test(const char *name)
     return self;
 }
 
+/* Sweeps of other loops may still be on their way to a test's generation: it waits here until they
+ * have been. */
+static struct imp_self *ended_tests[SELF_MAX];
+
 void self_free_for_test(struct imp_self *self)
 {
-    if (self == NULL)
-        return;
-    for (enum self_stage stage = SELF_INTAKE; stage <= SELF_SWEEP; stage++)
-        self_end(self, stage);
-    snapshot_publish(NULL);
-    self_free(self);
+    if (self != NULL) {
+        for (enum self_stage stage = SELF_INTAKE; stage <= SELF_SWEEP; stage++)
+            self_end(self, stage);
+        snapshot_publish(NULL);
+        ended_tests[self->slot] = self;
+    }
+    for (uint32_t i = 0; i < SELF_MAX; i++)
+        if (ended_tests[i] != NULL && self_left(ended_tests[i], NULL, NULL) == 0) {
+            self_free(ended_tests[i]);
+            ended_tests[i] = NULL;
+        }
 }
 
 const char *self_name(const struct imp_self *self)

@@ -113,7 +113,8 @@ struct imp_self *self_new(const char *name);
 void self_free(struct imp_self *self);
 
 /* For unit tests: a generation in state SELF_STARTED that may call every service; the calling thread is
- * registered as the control thread if it is not registered yet. Ends all entries on free. */
+ * registered as the control thread if it is not registered yet. Ends all that belongs to it on
+ * free; free(NULL) frees those again that had to wait for other loops. */
 struct imp_self *self_new_for_test(const char *name);
 void self_free_for_test(struct imp_self *self);
 
