@@ -67,8 +67,10 @@ struct crash_record *crash_record_attached(void)
 
 /* ---- threads ---------------------------------------------------------------------------------- */
 
+/* A sanitizer has signal stacks of its own. */
 static void signal_stack_begin(void)
 {
+#ifndef IMP_SANITIZED
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     char *memory = mmap(NULL, SIGNAL_STACK_SIZE + page, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
@@ -81,6 +83,7 @@ static void signal_stack_begin(void)
         return;
     }
     signal_stack = memory;
+#endif
 }
 
 static void signal_stack_end(void)
@@ -110,9 +113,7 @@ imp_status crash_thread_begin(uint32_t kind, uint32_t index, imp_error *error)
         atomic_store_explicit(&thread->beat_us, 0, memory_order_relaxed);
         atomic_store_explicit(&thread->limit_us, 0, memory_order_relaxed);
         own = thread;
-#ifndef IMP_SANITIZED
         signal_stack_begin();
-#endif
         return IMP_OK;
     }
     return imp_error_set(error, IMP_LIMIT, "the crash record has no place for another thread");

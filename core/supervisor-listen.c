@@ -7,6 +7,7 @@
  */
 #include "build-config.h"
 
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -52,6 +53,27 @@ static void listen_name(struct listen_socket *socket, const struct config_listen
     socket->is_stale = false;
 }
 
+/* "*" is one IPv6 socket that takes IPv4 as well; on a kernel without IPv6 it is an IPv4 one. */
+static imp_status listen_bind(const struct config_listener *listener, int backlog, int *fd,
+                              imp_error *error)
+{
+    imp_status status = listener_bind(listener, backlog, fd, error);
+    if (status == IMP_OK || !listener->is_any || listener->address.ss_family != AF_INET6)
+        return status;
+    int probe = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (probe >= 0 || errno != EAFNOSUPPORT) {
+        if (probe >= 0)
+            close(probe);
+        return status;
+    }
+    struct config_listener plain = *listener;
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(listener->port)};
+    memset(&plain.address, 0, sizeof plain.address);
+    memcpy(&plain.address, &address, sizeof address);
+    plain.address_length = sizeof address;
+    return listener_bind(&plain, backlog, fd, error);
+}
+
 static imp_status listen_add(struct listen_set *set, const struct config_listener *listener,
                              int64_t backlog, imp_error *error)
 {
@@ -64,7 +86,7 @@ static imp_status listen_add(struct listen_set *set, const struct config_listene
         return imp_error_set(error, IMP_LIMIT, "%s: too many listeners", listener->origin);
     imp_error reason;
     int fd = -1;
-    imp_status status = listener_bind(listener, (int)backlog, &fd, &reason);
+    imp_status status = listen_bind(listener, (int)backlog, &fd, &reason);
     if (status != IMP_OK)
         return imp_error_set(error, status, "%s: %s", listener->origin, reason.message);
     item = &set->items[set->count++];
