@@ -6,6 +6,8 @@
  * them; other threads reach a loop through its inbox, a stack that they push with one compare and
  * swap and that the loop takes as a whole and turns round.
  */
+#include "build-config.h"
+
 #include "core/loop.h"
 
 #include "core/loop-private.h"

@@ -6,6 +6,8 @@
  * which `done` is called and the token freed. Cancelling takes a waiting one out of the queue and
  * sends it back; a running one just runs on. So there is exactly one post per work, whatever happens.
  */
+#include "build-config.h"
+
 #include "core/worker.h"
 
 #include "core/loop.h"
