@@ -203,7 +203,7 @@ static void test_walks_go_both_ways_and_bear_deletions(void **state)
     struct store *store = fixture_open(folder, STORE_INLINE);
     for (uint32_t flags = 0; flags <= IMP_TABLE_PLAIN; flags += IMP_TABLE_PLAIN) {
         imp_table *table = fixture_table(store, flags == 0 ? "sealed" : "plain", flags);
-        for (const char *key = "f\0d\0b\0a"; *key != '\0'; key += 2) {
+        for (const char *key = "f\0d\0b\0a\0"; *key != '\0'; key += 2) {
             fixture_put(store, table, key, "v");
         }
         imp_tx *tx = NULL;
