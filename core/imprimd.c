@@ -17,6 +17,7 @@
 #include "core/config-listen.h"
 #include "core/link.h"
 #include "core/sandbox-check.h"
+#include "core/sandbox.h"
 #include "core/server.h"
 #include "core/spawner.h"
 #include "core/supervisor.h"
@@ -42,6 +43,7 @@ struct arguments {
     const char *role; /* hidden: what the supervisor starts */
     const char *layers;
     bool is_check, is_check_sandbox;
+    bool is_developer; /* with a role */
 };
 
 enum option_code {
@@ -51,7 +53,8 @@ enum option_code {
     OPTION_VERSION,
     OPTION_HELP,
     OPTION_ROLE,
-    OPTION_LAYERS
+    OPTION_LAYERS,
+    OPTION_DEVELOPER
 };
 
 static const struct option options[] = {
@@ -63,6 +66,7 @@ static const struct option options[] = {
     {"help", no_argument, NULL, OPTION_HELP},
     {"role", required_argument, NULL, OPTION_ROLE},
     {"layers", required_argument, NULL, OPTION_LAYERS},
+    {"developer", no_argument, NULL, OPTION_DEVELOPER},
     {NULL, 0, NULL, 0},
 };
 
@@ -151,8 +155,14 @@ static int role_server(const struct arguments *arguments)
 {
     if (arguments->config == NULL || !has_link(SERVER_FD_LINK))
         return usage_error("this role is for the supervisor to start: ", "server");
+    imp_error error;
     prctl(PR_SET_NAME, "imprimd-server");
     descriptors_raise();
+    /* Before anything else has run: no module, no thread, no key. */
+    if (sandbox_server_enter(arguments->is_developer, &error) != IMP_OK) {
+        imp_log(NULL, IMP_LOG_CRITICAL, "server.refused", "reason=\"%s\"", error.message);
+        return SERVER_EXIT_FAILURE;
+    }
     struct received_sockets *sockets = calloc(1, sizeof *sockets);
     if (sockets == NULL)
         return SERVER_EXIT_FAILURE;
@@ -214,7 +224,7 @@ static int supervise(const struct arguments *arguments)
 
 int imp_imprimd_main(int argc, char **argv)
 {
-    struct arguments arguments = {NULL, NULL, NULL, false, false};
+    struct arguments arguments = {NULL, NULL, NULL, false, false, false};
     int code;
     opterr = 0;
     while ((code = getopt_long(argc, argv, "+:c:", options, NULL)) != -1) {
@@ -224,6 +234,7 @@ int imp_imprimd_main(int argc, char **argv)
         case OPTION_CHECK: arguments.is_check = true; break;
         case OPTION_CHECK_SANDBOX: arguments.is_check_sandbox = true; break;
         case OPTION_ROLE: arguments.role = optarg; break;
+        case OPTION_DEVELOPER: arguments.is_developer = true; break;
         case OPTION_LAYERS: arguments.layers = optarg; break;
         case OPTION_VERSION: printf("imprimd %s\n", imp_version()); return 0;
         case OPTION_HELP: fputs(usage, stdout); return 0;

@@ -108,6 +108,7 @@ void listen_drop(struct listen_set *set, const char *module);
 struct role {
     const char *name;        /* "server": --role=server */
     const char *config_path; /* NULL: no -c */
+    bool is_developer;       /* --developer: may be traced and leave core files */
     int fds[ROLE_FDS_MAX];   /* become ROLE_FD_FIRST, ... */
     size_t fd_count;
 };

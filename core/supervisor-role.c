@@ -88,7 +88,14 @@ static _Noreturn void role_run(const struct role *role, const struct account *ac
         char *kept[ENVIRONMENT_MAX];
         char *path = (char *)(uintptr_t)role->config_path;
         snprintf(option, sizeof option, "--role=%s", role->name);
-        char *arguments[] = {"imprimd", option, path == NULL ? NULL : "-c", path, NULL};
+        char *arguments[] = {"imprimd", option, NULL, NULL, NULL, NULL};
+        size_t count = 2;
+        if (role->is_developer)
+            arguments[count++] = "--developer";
+        if (path != NULL) {
+            arguments[count++] = "-c";
+            arguments[count++] = path;
+        }
         environment_make(kept);
         execve("/proc/self/exe", arguments, kept);
         imp_error_set(&error, IMP_IO, "cannot execute imprimd: %s", strerror(errno));

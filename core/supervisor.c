@@ -170,6 +170,7 @@ static imp_status server_start(struct supervisor *supervisor, imp_error *error)
     const struct role role = {
         .name = "server",
         .config_path = supervisor->config_path,
+        .is_developer = supervisor->core->developer,
         .fds = {link[1], spawner_end, supervisor->record_fd, supervisor->key_fd},
         .fd_count = 4,
     };

@@ -167,7 +167,7 @@ void thread_quiescent(void)
     refresh(thread);
     if (thread->kind == THREAD_CONTROL && deferred_first != NULL)
         run_deferred();
-    if (thread->kind == THREAD_CONTROL || thread->kind == THREAD_LOOP)
+    if (thread->kind != THREAD_WORKER)
         crash_beat();
 }
 
@@ -176,6 +176,9 @@ void thread_idle_begin(void)
     struct thread *thread = current;
     if (thread != NULL && thread->depth == 0)
         __atomic_store_n(&thread->seen, SEEN_ALL, __ATOMIC_SEQ_CST);
+    /* The writer waits for closures, which may never come; loops wake up to beat. */
+    if (thread != NULL && thread->kind == THREAD_WRITER)
+        crash_beat_rest();
 }
 
 void thread_idle_end(void)
