@@ -784,6 +784,56 @@ static void test_secret_from_the_store(void **state) {
     assert_null(strstr(error.message, "hunter2"));
 }
 
+/* ---- documents ---- */
+
+static char *read_document(const char *name) {
+    char path[512];
+    const char *top = getenv("top_srcdir");
+    snprintf(path, sizeof path, "%s/%s", top == NULL ? ".." : top, name);
+    FILE *in = fopen(path, "r");
+    if (in == NULL)
+        fail_msg("can't read %s", path);
+    char *text = calloc(1, 65536);
+    assert_non_null(text);
+    assert_true(fread(text, 1, 65535, in) < 65535);
+    fclose(in);
+    return text;
+}
+
+static void test_manual_and_sample_name_every_setting(void **state) {
+    (void)state;
+    struct config *config;
+    char wanted[160];
+    char *manual = read_document("docs/man/imprimatur.conf.5");
+    char *sample = read_document("conf/imprimatur.conf");
+    assert_int_equal(config_load(main_path, &config, &error), IMP_OK);
+    const struct config_block *block = config_core_block(config);
+    for (uint32_t i = 0; i < config_block_entry_count(block); i++) {
+        const char *name = config_block_entry(block, i)->path;
+        snprintf(wanted, sizeof wanted, "\n.BR %s \" = ", name);
+        if (strstr(manual, wanted) == NULL)
+            fail_msg("imprimatur.conf(5) does not name %s", name);
+        snprintf(wanted, sizeof wanted, "\n#%s = ", name);
+        if (strstr(sample, wanted) == NULL)
+            fail_msg("conf/imprimatur.conf does not name %s", name);
+    }
+    config_free(config);
+
+    /* The sample is a file that can be read as it is, and with every "#" of a setting taken away. */
+    write_text("imprimatur.conf", sample);
+    assert_int_equal(config_load(main_path, &config, &error), IMP_OK);
+    config_free(config);
+    for (char *p = sample; (p = strstr(p, "\n#")) != NULL; p += 2)
+        if (p[2] >= 'a' && p[2] <= 'z')
+            p[1] = ' ';
+    write_text("imprimatur.conf", sample);
+    if (config_load(main_path, &config, &error) != IMP_OK)
+        fail_msg("%s", error.message);
+    config_free(config);
+    free(manual);
+    free(sample);
+}
+
 /* ---- units ---- */
 
 static void test_units(void **state) {
@@ -866,6 +916,7 @@ int main(void) {
         TEST(test_secret_from_a_file_is_private_and_cut),
         TEST(test_secret_from_a_credential),
         TEST(test_secret_from_the_store),
+        TEST(test_manual_and_sample_name_every_setting),
         TEST(test_units),
     };
     return cmocka_run_group_tests_name("config", tests, NULL, NULL);
