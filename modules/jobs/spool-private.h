@@ -99,7 +99,7 @@ struct spool_slots {
     uint32_t leased_chunks; /* bits of it */
     bool is_filling;
     struct spool_task task;
-    imp_status fill_status;
+    _Atomic imp_status fill_status;
 };
 
 /* Fills up to the high mark; blocks. */
@@ -175,6 +175,7 @@ struct spool_shredder {
     bool is_kicked;
     /* on the home loop alone */
     bool is_running;
+    imp_timer *pause;                   /* runs until the next try after a failure */
     struct spool_shred_request *served; /* by the batches under way */
     struct spool_task task;
     imp_status status;

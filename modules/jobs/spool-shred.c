@@ -205,7 +205,7 @@ static void shred_rest(struct spool *spool)
 static void shred_pause_over(void *arg)
 {
     struct spool *spool = arg;
-    spool->shredder.is_running = false;
+    spool->shredder.pause = NULL;
     shred_next(spool);
 }
 
@@ -213,8 +213,7 @@ static void shred_pause_over(void *arg)
 static void shred_pause(struct spool *spool, int64_t delay)
 {
     shred_rest(spool);
-    if (imp_timer_start(spool->self, delay, false, shred_pause_over, spool) != NULL)
-        spool->shredder.is_running = true;
+    spool->shredder.pause = imp_timer_start(spool->self, delay, false, shred_pause_over, spool);
 }
 
 static void shred_freed(imp_status status, const imp_error *error, void *arg)
@@ -290,6 +289,9 @@ static void shred_next(struct spool *spool)
 
     if (shredder->is_running)
         return;
+    /* Who asks during a pause does not wait for its end. */
+    imp_timer_cancel(shredder->pause);
+    shredder->pause = NULL;
     shredder->is_running = true;
     while (*end != NULL)
         end = &(*end)->next;
