@@ -125,4 +125,11 @@ IMP_PUBLIC imp_status imp_backup_check_add(imp_self *self,
                                                                imp_tx *tx, imp_error *error),
                                            imp_error *error);
 
+/* The number of the newest point of the store that is also known outside of it (module audit's
+ * checkpoints): the supervisor keeps it, so that a store that was put back as a whole is noticed. Only
+ * grows; a smaller number is ignored. Loop threads. */
+IMP_PUBLIC void imp_checkpoint_tell(imp_self *self, uint64_t number);
+/* What the supervisor knew when this server started; 0 = nothing. Any thread. */
+IMP_PUBLIC uint64_t imp_checkpoint_remembered(imp_self *self);
+
 #endif
