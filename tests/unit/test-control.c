@@ -126,6 +126,8 @@ static void verb_park(imp_self *self, void *instance, imp_request *request) {
     parked = request;
 }
 
+static pthread_t elsewhere;
+
 static void *finish_elsewhere(void *request) {
     imp_request_say(request, "from another thread");
     imp_request_finish(request, IMP_OK, NULL);
@@ -135,9 +137,7 @@ static void *finish_elsewhere(void *request) {
 static void verb_thread(imp_self *self, void *instance, imp_request *request) {
     (void)self;
     (void)instance;
-    pthread_t thread;
-    assert_int_equal(pthread_create(&thread, NULL, finish_elsewhere, request), 0);
-    pthread_detach(thread);
+    assert_int_equal(pthread_create(&elsewhere, NULL, finish_elsewhere, request), 0);
 }
 
 static void verb_many(imp_self *self, void *instance, imp_request *request) {
@@ -516,6 +516,7 @@ static void test_request_may_be_finished_by_another_thread(void **state) {
     (void)state;
     assert_int_equal(RUN("test", "thread"), 0);
     assert_string_equal(out, "from another thread\n");
+    assert_int_equal(pthread_join(elsewhere, NULL), 0);
 }
 
 static void test_client_that_leaves_does_not_end_the_request(void **state) {
