@@ -62,10 +62,20 @@ static void on_fault(int number, siginfo_t *info, void *context)
         syscall(SYS_tgkill, getpid(), (pid_t)syscall(SYS_gettid), number);
 }
 
+static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
+
+void crash_fault_unblock(void)
+{
+    sigset_t faults;
+    sigemptyset(&faults);
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
+        sigaddset(&faults, signals[i]);
+    pthread_sigmask(SIG_UNBLOCK, &faults, NULL);
+}
+
 void crash_fault_install(void)
 {
 #ifndef IMP_SANITIZED
-    static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
     struct sigaction action = {.sa_sigaction = on_fault,
                                .sa_flags = SA_SIGINFO | SA_ONSTACK | (int)SA_RESETHAND};
     sigemptyset(&action.sa_mask);

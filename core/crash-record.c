@@ -114,6 +114,7 @@ imp_status crash_thread_begin(uint32_t kind, uint32_t index, imp_error *error)
         atomic_store_explicit(&thread->limit_us, 0, memory_order_relaxed);
         own = thread;
         signal_stack_begin();
+        crash_fault_unblock();
         return IMP_OK;
     }
     return imp_error_set(error, IMP_LIMIT, "the crash record has no place for another thread");

@@ -117,6 +117,9 @@ struct crash_record *crash_record_attached(void);
 /* Notes signal, thread and program counter of SIGSEGV, SIGBUS, SIGILL, SIGFPE and SIGABRT, then lets
  * the signal end the process. Does nothing in sanitizer builds, whose own handlers say more. */
 void crash_fault_install(void);
+/* In a thread that blocks all signals: the kernel would end the process without the handler.
+ * crash_thread_begin does it. */
+void crash_fault_unblock(void);
 
 /* Claims this thread's place and gives it an alternate signal stack. IMP_LIMIT when all are taken:
  * the thread may run on, unseen. */

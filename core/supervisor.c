@@ -251,6 +251,9 @@ static void crash_keep(struct supervisor *supervisor, int wait_status)
 static void server_ended(struct supervisor *supervisor, int wait_status)
 {
     bool is_clean = WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == SERVER_EXIT_OK;
+    /* Our own SIGTERM, before it could take that. */
+    if (supervisor->is_stopping && WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGTERM)
+        is_clean = true;
     bool is_failure = WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == SERVER_EXIT_FAILURE;
     checkpoint_keep(supervisor);
     if (is_clean)

@@ -268,6 +268,10 @@ static int fall_in_child(void (*fall)(void))
         setrlimit(RLIMIT_CORE, &none);
         const struct crash_module lpr = module_of("lpr", 7);
         crash_fault_install();
+        /* As the loops do, which leave signals to the control thread. */
+        sigset_t all;
+        sigfillset(&all);
+        sigprocmask(SIG_SETMASK, &all, NULL);
         if (crash_thread_begin(CRASH_THREAD_LOOP, 1, NULL) != IMP_OK)
             _exit(99);
         uintptr_t code = (uintptr_t)write_to_nowhere;
