@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* backup-format.c - writing and reading the frames of a backup file. */
+#include "build-config.h"
+
 #include "core/backup-format.h"
 
 #include <errno.h>
@@ -317,7 +319,11 @@ imp_status backup_read_frame(struct backup_reader *reader, enum backup_frame *ty
     }
     uint32_t crc = crc_add(crc_add(UINT32_MAX, head, sizeof head), reader->payload, length);
     from = record_reader_of((imp_bytes){tail, sizeof tail});
-    if (record_read_u32(&from) != (uint32_t)~crc) {
+    bool is_right = record_read_u32(&from) == (uint32_t)~crc;
+#ifdef IMP_FUZZING
+    is_right = true; /* or no changed byte would ever get beyond this line */
+#endif
+    if (!is_right) {
         return damaged(reader, "a checksum is wrong", error);
     }
     memcpy(reader->hash_before, hash_before, sizeof hash_before);

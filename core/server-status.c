@@ -4,6 +4,7 @@
  */
 #include "build-config.h"
 
+#include "core/backup.h"
 #include "core/control.h"
 #include "core/listener.h"
 #include "core/module.h"
@@ -67,5 +68,7 @@ imp_status server_verbs_begin(imp_error *error)
     const struct control_core core = {
         .config = get_config, .block = get_block, .reload = reload, .status = show_status};
     imp_status status = control_add_core_verbs(&core, error);
+    if (status == IMP_OK)
+        status = backup_verbs_register(error);
     return status == IMP_OK ? module_verbs_register(error) : status;
 }

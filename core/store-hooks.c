@@ -2,6 +2,7 @@
 /* store-hooks.c - how the store reaches the server's loops, threads and modules; its metrics. */
 #include <unistd.h>
 
+#include "core/crash-record.h"
 #include "core/log.h"
 #include "core/loop.h"
 #include "core/metrics.h"
@@ -35,6 +36,19 @@ static void writer_begin(void)
     (void)thread_register(THREAD_WRITER, 0, NULL, NULL);
 }
 
+static void writer_beat(void)
+{
+    thread_quiescent();
+    crash_beat();
+}
+
+/* A writer without work is no stall. */
+static void writer_sleep(void)
+{
+    crash_beat_rest();
+    thread_idle_begin();
+}
+
 static void fatal(const imp_error *error)
 {
     imp_log(NULL, IMP_LOG_CRITICAL, "store.fatal", "text=\"%s\"", error->message);
@@ -46,9 +60,10 @@ const struct store_hooks store_hooks_server = {
     .loop_current = loop_of_thread,
     .post = post_to_loop,
     .writer_begin = writer_begin,
-    .writer_beat = thread_quiescent,
-    .writer_sleep = thread_idle_begin,
+    .writer_beat = writer_beat,
+    .writer_sleep = writer_sleep,
     .writer_wake = thread_idle_end,
+    .writer_rest = crash_beat_rest,
     .writer_end = thread_unregister,
     .pin = self_pin,
     .unpin = self_unpin,

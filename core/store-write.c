@@ -300,6 +300,7 @@ static uint32_t run_closures(struct store *store, struct store_closure *batch, u
                 break; /* first in the next batch */
             }
             imp_error error;
+            call(store->hooks.writer_rest);
             imp_status status = run_in(store, closure, txn, &error);
             *seals += store->write_tx.seals;
             *changes += status == IMP_OK ? store->write_tx.changes : 0;

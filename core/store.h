@@ -49,6 +49,7 @@ struct store_hooks {
     void (*writer_beat)(void);
     void (*writer_sleep)(void);
     void (*writer_wake)(void);
+    void (*writer_rest)(void); /* a long work begins (a migration): silence is no stall */
     void (*writer_end)(void);
     void (*pin)(imp_self *self); /* while a closure waits or its done is on the way */
     void (*unpin)(imp_self *self);
