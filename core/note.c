@@ -37,17 +37,25 @@
 
 /* ---- words of the note ---- */
 
-bool note_name_is_valid(const char *name)
+bool note_service_is_valid(const char *name)
 {
     size_t length = strnlen(name, NOTE_NAME_SIZE);
-    if (length == 0 || length == NOTE_NAME_SIZE || name[0] < 'a' || name[0] > 'z')
+    bool is_start = true; /* of a word */
+    if (length == NOTE_NAME_SIZE)
         return false;
     for (size_t i = 0; i < length; i++) {
         char c = name[i];
-        if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'))
+        bool is_letter = c >= 'a' && c <= 'z';
+        if (is_start ? !is_letter : !is_letter && !(c >= '0' && c <= '9') && c != '-' && c != '.')
             return false;
+        is_start = c == '.';
     }
-    return true;
+    return !is_start;
+}
+
+bool note_name_is_valid(const char *name)
+{
+    return note_service_is_valid(name) && strchr(name, '.') == NULL;
 }
 
 /* A decimal number of at most `maximum` without sign or leading zero; moves *text behind it. */
@@ -94,7 +102,7 @@ bool note_next_service(const char **list, char name[NOTE_NAME_SIZE], uint32_t *m
     memcpy(name, text, length);
     name[length] = '\0';
     text += length + 1;
-    if (!note_name_is_valid(name) || !take_number(&text, UINT16_MAX, major) ||
+    if (!note_service_is_valid(name) || !take_number(&text, UINT16_MAX, major) ||
         (*text != ' ' && *text != '\0'))
         return false;
     *list = text;

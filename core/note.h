@@ -50,7 +50,9 @@ imp_status note_parse_text(const char *text, size_t length, struct note *note, i
 /* Takes the next "service/MAJOR" off `*list`; false at the end. The list was checked by note_read. */
 bool note_next_service(const char **list, char name[NOTE_NAME_SIZE], uint32_t *major);
 
-/* [a-z][a-z0-9-]*, at most 31 letters: names of modules and services. */
+/* [a-z][a-z0-9-]*, at most 31 letters: names of modules. */
 bool note_name_is_valid(const char *name);
+/* The same, or several such words with dots between ("transport.socket"): names of services. */
+bool note_service_is_valid(const char *name);
 
 #endif

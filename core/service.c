@@ -53,7 +53,7 @@ struct imp_self *service_provider(const char *name, uint32_t major)
 imp_status service_offer(struct imp_self *self, const imp_service_offer *offer, imp_error *error)
 {
     uint32_t table_size = 0;
-    if (!note_name_is_valid(offer->name))
+    if (!note_service_is_valid(offer->name))
         return imp_error_set(error, IMP_INVALID, "it offers a service without a valid name");
     if (offer->vtable != NULL)
         memcpy(&table_size, offer->vtable, sizeof(table_size));

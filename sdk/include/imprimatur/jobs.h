@@ -246,6 +246,7 @@ struct imp_delivery_ops {
     void (*progress)(imp_delivery *delivery, uint64_t bytes_sent);
     void (*trouble)(imp_delivery *delivery, const char *reason);
     void (*finish)(imp_delivery *delivery, imp_delivery_outcome outcome, const imp_error *error);
+    void (*sent)(imp_delivery *delivery);
 };
 
 struct imp_delivery { /* what lies behind belongs to `jobs` */
@@ -278,6 +279,7 @@ typedef struct imp_document_span { /* bytes of the document's head */
 #define IMP_SPAN_PJL_DUPLEX 6
 #define IMP_SPAN_PJL_BINDING 7
 #define IMP_SPAN_PJL_ENTER 8 /* the ENTER LANGUAGE line */
+#define IMP_SPAN_PJL_JOB_NAME 9 /* NAME="..." within a JOB line: that part alone may be taken out */
 
 #define IMP_DOCUMENT_SPANS_MAX 64
 #define IMP_DOCUMENT_HEAD_MAX (32u * 1024u) /* bytes of a document's head that are looked at */
@@ -501,6 +503,14 @@ static inline void imp_delivery_first_byte(imp_delivery *delivery)
 static inline void imp_delivery_progress(imp_delivery *delivery, uint64_t bytes_sent)
 {
     delivery->ops->progress(delivery, bytes_sent);
+}
+
+/* The device took the last byte and evidence is awaited, at most `evidence_timeout`; a private queue
+ * that shreds when sent does so now. Only for transports that can have evidence: the others finish with
+ * IMP_DELIVERY_UNCONFIRMED at once. */
+static inline void imp_delivery_sent(imp_delivery *delivery)
+{
+    delivery->ops->sent(delivery);
 }
 
 /* The device is in trouble or fine again: an IPP printer-state-reasons keyword, NULL = fine. */
