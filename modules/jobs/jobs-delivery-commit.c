@@ -1,0 +1,484 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The commits of a delivery: claim, events in between, the end together with the next claim. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "modules/jobs/jobs-delivery-private.h"
+
+/* ---- claims ---- */
+
+void claim_clear(struct claim *claim)
+{
+    record_free(claim->job);
+    record_free(claim->record);
+    *claim = (struct claim){0};
+}
+
+/* A copy of a message that outlives its transaction. */
+static void *heap_copy(const void *message)
+{
+    const ProtobufCMessageDescriptor *type = ((const ProtobufCMessage *)message)->descriptor;
+    size_t length;
+    uint8_t *packed = record_encode(message, &length);
+    void *copy = packed == NULL ? NULL : record_decode(NULL, type, (imp_bytes){packed, length});
+    free(packed);
+    return copy;
+}
+
+imp_status claim_next_tx(struct jobs *jobs, imp_tx *tx, const imp_id *device, struct claim *claim,
+                         imp_error *error)
+{
+    Job *job = NULL;
+    Delivery *record = NULL;
+    claim_clear(claim); /* a closure may run again */
+    claim->status = line_claim_tx(jobs, tx, device, &job, &record, &claim->not_before, error);
+    switch (claim->status) {
+    case IMP_NOT_FOUND:
+    case IMP_BUSY:
+    case IMP_TIMEOUT:
+        return IMP_OK; /* nothing was written */
+    case IMP_OK:
+        break;
+    default:
+        return claim->status;
+    }
+    claim->job = heap_copy(job);
+    claim->record = heap_copy(record);
+    if (claim->job == NULL || claim->record == NULL)
+        return imp_error_set(error, IMP_LIMIT, "not enough memory for a delivery");
+    struct jobs_actor actor = {
+        .principal = record_id_get(record->releaser),
+        .place_kind = "device",
+        .place = *device,
+    };
+    char id[IMP_ID_TEXT_SIZE];
+    return job_audit_tx(jobs, tx, "delivery.start", record_id_get(job->id), &actor, IMP_OK, error,
+                        "delivery=%s attempt=%u", imp_id_format(record_id_get(record->id), id),
+                        record->attempt);
+}
+
+/* ---- events in between ---- */
+
+struct event_write {
+    struct jobs *jobs;
+    uint64_t sequence;
+    imp_id delivery;
+    enum job_event event;
+    bool shreds;
+    bool is_condemned;
+    struct jobs_write write;
+};
+
+static imp_status event_tx(imp_tx *tx, void *arg, imp_error *error)
+{
+    struct event_write *event = arg;
+    imp_status status;
+    event->is_condemned = false;
+    Job *job = job_load_sequence(event->jobs, tx, event->sequence, &status);
+    if (job == NULL || !record_id_is(job->delivery, event->delivery))
+        return IMP_OK; /* the delivery has ended meanwhile */
+    if (event->event == JOB_SENT) {
+        Delivery *record = job_load_delivery(event->jobs, tx, job, &status);
+        if (record != NULL) {
+            record->state = DELIVERY_SENT;
+            status = delivery_save_tx(event->jobs, tx, record);
+        }
+        if (status == IMP_OK && event->shreds)
+            status = job_condemn_documents_tx(event->jobs, tx, job, &event->is_condemned, error);
+        if (status != IMP_OK)
+            return status;
+    }
+    return job_apply_tx(event->jobs, tx, job, event->event, &event->is_condemned, error);
+}
+
+static void event_done(imp_status status, const imp_error *error, void *arg)
+{
+    struct event_write *event = arg;
+    if (status != IMP_OK)
+        imp_log_limited(event->jobs->self, 10000, IMP_LOG_WARNING, "jobs.event-failed",
+                        "event=%s status=%s reason=\"%s\"", job_event_name(event->event),
+                        imp_status_name(status), error == NULL ? "" : error->message);
+    else if (event->is_condemned)
+        spool_shred(event->jobs->spool, NULL, NULL);
+    imp_unpin(event->jobs->self, "event");
+    free(event);
+}
+
+void delivery_commit_event(struct delivery *delivery, enum job_event job_event)
+{
+    struct event_write *event = calloc(1, sizeof *event);
+    if (event == NULL)
+        return; /* only what is shown meanwhile is missing: the end says it all */
+    imp_pin(delivery->jobs->self, "event");
+    event->jobs = delivery->jobs;
+    event->sequence = delivery->job->sequence;
+    event->delivery = delivery->info.id;
+    event->event = job_event;
+    event->shreds = delivery->private_mode == IMP_PRIVATE_SENT;
+    event->write = (struct jobs_write){
+        .jobs = delivery->jobs,
+        .queue = IMP_WRITE_CONTROL,
+        .fn = event_tx,
+        .done = event_done,
+        .arg = event,
+    };
+    jobs_write_submit(&event->write);
+}
+
+/* ---- the end ---- */
+
+struct ending {
+    enum job_event event;
+    uint32_t state;       /* of the delivery's record */
+    const char *evidence;
+};
+
+/* What an outcome means for the job. At most once after the first byte: a delivery that may have begun
+ * never goes back into a line. */
+static struct ending ending_of(const struct delivery *delivery, const Job *job)
+{
+    struct jobs_settings *settings = &delivery->jobs->settings;
+    int64_t limit = atomic_load(&settings->retry_limit);
+    imp_delivery_outcome outcome = delivery->outcome;
+
+    if (delivery->is_sent && outcome != IMP_DELIVERY_CONFIRMED &&
+        outcome != IMP_DELIVERY_CANCELED)
+        outcome = IMP_DELIVERY_UNCONFIRMED;
+    else if (delivery->has_first_byte && outcome == IMP_DELIVERY_NOT_STARTED)
+        outcome = IMP_DELIVERY_UNCERTAIN;
+
+    if (delivery->is_document_lost)
+        return (struct ending){JOB_LOSE_DOCUMENT, DELIVERY_NOT_STARTED, "none"};
+    switch (outcome) {
+    case IMP_DELIVERY_CONFIRMED:
+        return (struct ending){JOB_EVIDENCE, DELIVERY_CONFIRMED, "device"};
+    case IMP_DELIVERY_UNCONFIRMED:
+        return (struct ending){JOB_NO_EVIDENCE, DELIVERY_UNCONFIRMED, "none"};
+    case IMP_DELIVERY_CANCELED:
+        return (struct ending){JOB_CANCEL_DEVICE, DELIVERY_CANCELED, "device"};
+    default:
+        break;
+    }
+    if (delivery->is_cancel_asked)
+        return (struct ending){delivery->is_cancel_by_operator ? JOB_CANCEL_OPERATOR
+                                                               : JOB_CANCEL_USER,
+                               DELIVERY_CANCELED, "none"};
+    if (outcome != IMP_DELIVERY_NOT_STARTED)
+        return (struct ending){JOB_DOUBT, DELIVERY_UNCERTAIN, "none"};
+    if (job->was_hold)
+        return (struct ending){JOB_RETURN, DELIVERY_NOT_STARTED, "none"};
+    if (limit != 0 && job->attempts >= (uint64_t)limit)
+        return (struct ending){JOB_GIVE_UP, DELIVERY_NOT_STARTED, "none"};
+    return (struct ending){JOB_RETRY, DELIVERY_NOT_STARTED, "none"};
+}
+
+static int64_t back_off(struct jobs *jobs, uint32_t attempts)
+{
+    int64_t delay = atomic_load(&jobs->settings.retry_first);
+    int64_t longest = atomic_load(&jobs->settings.retry_longest);
+    for (uint32_t i = 1; i < attempts && delay < longest; i++)
+        delay *= 2;
+    return delay < longest ? delay : longest;
+}
+
+static imp_status end_tx(imp_tx *tx, void *arg, imp_error *error)
+{
+    struct delivery *delivery = arg;
+    struct jobs *jobs = delivery->jobs;
+    imp_status status;
+    imp_id device = record_id_get(delivery->record->device);
+    imp_id id = record_id_get(delivery->record->id);
+    struct jobs_actor actor = {.place_kind = "device", .place = device};
+    char text[IMP_ID_TEXT_SIZE];
+
+    delivery->is_condemned = false;
+    claim_clear(&delivery->next);
+    Job *job = job_load_sequence(jobs, tx, delivery->record->job_sequence, &status);
+    if (job == NULL)
+        goto done;
+    Delivery *record = job_load_delivery(jobs, tx, job, &status);
+    if (record == NULL)
+        goto done;
+    if (!record_id_is(record->id, id)) {
+        status = imp_error_set(error, IMP_CORRUPT, "the job has another delivery meanwhile");
+        goto done;
+    }
+    struct ending ending = ending_of(delivery, job);
+    if (delivery->is_sent && !job_situation_is_final(job->situation)) {
+        /* The commit of "sent" may not have come through: the table knows both ways. */
+        uint32_t unused;
+        if (job_situation_next(job->situation, ending.event, &unused) != IMP_OK)
+            ending = (struct ending){JOB_NO_EVIDENCE, DELIVERY_UNCONFIRMED, "none"};
+    }
+    record->state = ending.state;
+    record->ended = imp_now();
+    record->bytes_sent = delivery->bytes_sent;
+    record->transport = delivery->transport;
+    record->evidence = (char *)(uintptr_t)ending.evidence;
+    record->status = (uint32_t)delivery->error.status;
+    actor.principal = record_id_get(record->releaser);
+    if ((status = delivery_save_tx(jobs, tx, record)) != IMP_OK)
+        goto done;
+    if ((status = line_leave_tx(jobs, tx, job)) != IMP_OK)
+        goto done;
+    if (ending.event == JOB_RETRY) {
+        struct delivery_plan plan = {
+            .id = imp_id_new(),
+            .device = device,
+            .not_before = imp_now() + back_off(jobs, job->attempts),
+            .line_number = record->line_number,
+        };
+        if ((status = line_join_tx(jobs, tx, job, &plan, error)) != IMP_OK)
+            goto done;
+    }
+    status = job_apply_tx(jobs, tx, job, ending.event, &delivery->is_condemned, error);
+    if (status != IMP_OK)
+        goto done;
+    delivery->situation = job->situation;
+    status = job_audit_tx(jobs, tx, "delivery.end", record_id_get(job->id), &actor,
+                          delivery->error.status, error, "delivery=%s state=%s job=%s bytes=%llu",
+                          imp_id_format(id, text), delivery_state_name(record->state),
+                          job_situation_name(job->situation),
+                          (unsigned long long)delivery->bytes_sent);
+    if (status == IMP_OK && !atomic_load(&jobs->is_draining))
+        status = claim_next_tx(jobs, tx, &device, &delivery->next, error);
+    else
+        delivery->next.status = IMP_NOT_FOUND;
+done:
+    if (status != IMP_OK && (error == NULL || error->status != status))
+        imp_error_set(error, status, "the delivery's end can't be recorded: %s",
+                      imp_status_name(status));
+    return status;
+}
+
+static void count_end(const struct delivery *delivery)
+{
+    struct jobs_metrics *metrics = &delivery->jobs->metrics;
+    switch (job_situation_state(delivery->situation)) {
+    case IMP_JOB_COMPLETED:
+        imp_metric_add(metrics->delivered, 1);
+        imp_metric_add(metrics->delivered_bytes, (int64_t)delivery->bytes_sent);
+        break;
+    case IMP_JOB_CANCELED:
+        imp_metric_add(metrics->canceled, 1);
+        break;
+    default:
+        imp_metric_add(delivery->situation == JOB_UNCERTAIN ? metrics->uncertain : metrics->failed,
+                       1);
+    }
+    if (job_situation_is_final(delivery->situation) && delivery->job->was_hold)
+        imp_metric_add(metrics->held, -1);
+}
+
+static void end_again(void *arg)
+{
+    delivery_commit_end(arg);
+}
+
+/* Between two tries to record an end that the store refuses (a full disk). */
+#define END_RETRY (1 * IMP_SECOND)
+
+static void end_done(imp_status status, const imp_error *error, void *arg)
+{
+    struct delivery *delivery = arg;
+    struct jobs *jobs = delivery->jobs;
+    struct device_line *line = delivery->line;
+    struct claim next = delivery->next;
+    char id[IMP_ID_TEXT_SIZE];
+
+    delivery->next = (struct claim){0};
+    if (status != IMP_OK) {
+        /* The claim stays: after a restart this job is uncertain, never sent again by itself. */
+        claim_clear(&next);
+        imp_log_limited(jobs->self, 10000, IMP_LOG_ERROR, "jobs.end-failed",
+                        "delivery=%s status=%s reason=\"%s\"",
+                        imp_id_format(delivery->info.id, id), imp_status_name(status),
+                        error == NULL ? "" : error->message);
+        if (status == IMP_NO_SPACE || status == IMP_LIMIT) {
+            delivery->transport_timer =
+                imp_timer_start(jobs->self, END_RETRY, false, end_again, delivery);
+            if (delivery->transport_timer != NULL)
+                return;
+        }
+        delivery_answer_cancels(delivery, status);
+        line->running = NULL;
+        delivery_free(delivery);
+        return;
+    }
+    imp_sent_end(delivery->word);
+    count_end(delivery);
+    if (delivery->error.status != IMP_OK)
+        imp_log(jobs->self, IMP_LOG_NOTICE, "jobs.delivery-failed",
+                "delivery=%s job=%s status=%s reason=\"%s\"",
+                imp_id_format(record_id_get(delivery->record->id), id),
+                job_situation_name(delivery->situation), imp_status_name(delivery->error.status),
+                delivery->error.message);
+    if (delivery->is_condemned)
+        spool_shred(jobs->spool, NULL, NULL);
+    delivery_answer_cancels(delivery, job_situation_state(delivery->situation) == IMP_JOB_CANCELED
+                                          ? IMP_OK
+                                          : IMP_BUSY);
+    line->running = NULL;
+    delivery_free(delivery);
+    line_claimed(line, &next);
+}
+
+void delivery_commit_end(struct delivery *delivery)
+{
+    delivery->is_finished = true;
+    delivery->transport_timer = NULL;
+    imp_timer_cancel(delivery->evidence_timer);
+    delivery->evidence_timer = NULL;
+    spool_reader_close(delivery->reader);
+    delivery->reader = NULL;
+    delivery->write = (struct jobs_write){
+        .jobs = delivery->jobs,
+        .queue = IMP_WRITE_CONTROL,
+        .fn = end_tx,
+        .done = end_done,
+        .arg = delivery,
+    };
+    jobs_write_submit(&delivery->write);
+}
+
+/* ---- after a crash ---- */
+
+struct recovery {
+    struct jobs *jobs;
+    imp_id *devices; /* that have a line */
+    size_t device_count, device_room;
+    imp_sent_slot *words; /* of those deliveries: given back when the commit has said what became of them */
+    size_t word_count, word_room;
+    uint32_t uncertain, resumed;
+};
+
+static bool note_device(struct recovery *recovery, const uint8_t *device)
+{
+    if (recovery->device_count != 0 &&
+        memcmp(recovery->devices[recovery->device_count - 1].bytes, device, 16) == 0)
+        return true; /* rows of a device lie together */
+    if (recovery->device_count == recovery->device_room) {
+        size_t room = recovery->device_room == 0 ? 16 : recovery->device_room * 2;
+        imp_id *more = realloc(recovery->devices, room * sizeof *more);
+        if (more == NULL)
+            return false;
+        recovery->devices = more;
+        recovery->device_room = room;
+    }
+    memcpy(recovery->devices[recovery->device_count++].bytes, device, 16);
+    return true;
+}
+
+static bool note_word(struct recovery *recovery, imp_sent_slot word)
+{
+    if (recovery->word_count == recovery->word_room) {
+        size_t room = recovery->word_room == 0 ? 16 : recovery->word_room * 2;
+        imp_sent_slot *more = realloc(recovery->words, room * sizeof *more);
+        if (more == NULL)
+            return false;
+        recovery->words = more;
+        recovery->word_room = room;
+    }
+    recovery->words[recovery->word_count++] = word;
+    return true;
+}
+
+/* One running row of an earlier run. The word of "bytes sent" tells whether it may go on. */
+static imp_status recover_row_tx(struct recovery *recovery, imp_tx *tx, const struct line_row *row,
+                                 imp_error *error)
+{
+    struct jobs *jobs = recovery->jobs;
+    imp_status status;
+    imp_sent_slot slot;
+    uint64_t sent = 1;
+    bool is_condemned = false;
+    Job *job = job_load_sequence(jobs, tx, row->sequence, &status);
+    Delivery *record = job == NULL ? NULL : job_load_delivery(jobs, tx, job, &status);
+    if (record == NULL || record->attempt != row->attempt)
+        return imp_error_set(error, IMP_CORRUPT, "a device's line names a job that is not there");
+    if (record->run == jobs->run)
+        return IMP_OK; /* another generation of this process is at it */
+    imp_id id = record_id_get(record->id);
+    struct jobs_actor actor = {.place_kind = "device", .place = record_id_get(record->device)};
+    bool has_word = imp_sent_find(id, &slot, &sent), never_began = has_word && sent == 0;
+    char text[IMP_ID_TEXT_SIZE];
+    if (has_word && !note_word(recovery, slot))
+        return imp_error_set(error, IMP_LIMIT, "not enough memory for the devices' lines");
+
+    if (never_began) {
+        record->state = DELIVERY_WAITING;
+        status = line_put_tx(jobs, tx, job, record, false, 0);
+        recovery->resumed++;
+    } else {
+        record->state = DELIVERY_UNCERTAIN;
+        record->ended = imp_now();
+        status = line_leave_tx(jobs, tx, job);
+        recovery->uncertain++;
+    }
+    if (status == IMP_OK)
+        status = delivery_save_tx(jobs, tx, record);
+    if (status == IMP_OK)
+        status = job_apply_tx(jobs, tx, job, never_began ? JOB_RETRY : JOB_DOUBT, &is_condemned,
+                              error);
+    if (status == IMP_OK)
+        status = job_audit_tx(jobs, tx, "delivery.recover", record_id_get(job->id), &actor, IMP_OK,
+                              error, "delivery=%s state=%s", imp_id_format(id, text),
+                              delivery_state_name(record->state));
+    return status;
+}
+
+static imp_status recover_tx(imp_tx *tx, void *arg, imp_error *error)
+{
+    struct recovery *recovery = arg;
+    imp_cursor *cursor;
+    imp_bytes key, value;
+    uint8_t from[LINE_KEY_SIZE] = {0};
+    size_t from_length = 0;
+
+    recovery->device_count = recovery->word_count = 0;
+    recovery->uncertain = recovery->resumed = 0;
+    for (;;) {
+        struct line_row row;
+        imp_status status = imp_cursor_open(tx, recovery->jobs->tables.line,
+                                            (imp_bytes){from, from_length}, &cursor);
+        if (status != IMP_OK)
+            return status;
+        status = imp_cursor_next(cursor, &key, &value);
+        if (status == IMP_OK && (key.length != LINE_KEY_SIZE || !line_row_read(value, &row)))
+            status = IMP_CORRUPT;
+        if (status == IMP_OK)
+            memcpy(from, key.data, LINE_KEY_SIZE);
+        imp_cursor_close(cursor);
+        if (status == IMP_NOT_FOUND)
+            return IMP_OK;
+        if (status != IMP_OK)
+            return imp_error_set(error, status, "a device's line can't be read");
+        if (!note_device(recovery, from))
+            return imp_error_set(error, IMP_LIMIT, "not enough memory for the devices' lines");
+        if (row.is_running && (status = recover_row_tx(recovery, tx, &row, error)) != IMP_OK)
+            return status;
+        /* Running rows are the first of their class, so the walk jumps from class to class and never
+         * over all jobs that wait. */
+        from_length = LINE_KEY_SIZE;
+        memset(from + 17, 0xff, 8);
+    }
+}
+
+imp_status delivery_recover(struct jobs *jobs, imp_error *error)
+{
+    struct recovery recovery = {.jobs = jobs};
+    imp_status status = imp_store_write_sync(jobs->self, recover_tx, &recovery, error);
+    if (status == IMP_OK) {
+        if (recovery.uncertain != 0 || recovery.resumed != 0)
+            imp_log(jobs->self, IMP_LOG_WARNING, "jobs.recovered", "uncertain=%u resumed=%u",
+                    recovery.uncertain, recovery.resumed);
+        imp_metric_add(jobs->metrics.uncertain, recovery.uncertain);
+        for (size_t i = 0; i < recovery.word_count; i++)
+            imp_sent_end(recovery.words[i]);
+        for (size_t i = 0; i < recovery.device_count; i++)
+            delivery_wake(jobs, &recovery.devices[i]);
+    }
+    free(recovery.devices);
+    free(recovery.words);
+    return status;
+}

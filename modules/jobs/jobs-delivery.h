@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * jobs-delivery.h - running deliveries: one a device at a time, each on the loop of its device.
+ *
+ * What waits and what runs stands in table line; here is only the part that runs in this generation.
+ * A device belongs to one loop, chosen by its id, so nothing here needs a lock.
+ */
+#ifndef JOBS_DELIVERY_H
+#define JOBS_DELIVERY_H
+
+#include "modules/jobs/jobs-module.h"
+
+/* There may be something new in this device's line. Any thread. */
+void delivery_wake(struct jobs *jobs, const imp_id *device);
+/* Reads what an earlier run of the server left: what may have begun becomes uncertain, what surely did
+ * not begin waits again. Wakes all devices that have a line. Control thread, in start. */
+imp_status delivery_recover(struct jobs *jobs, imp_error *error);
+
+/* Asks the transport of a running job to stop; `done` is called on the calling loop when the delivery
+ * has ended: IMP_OK when the job is canceled now, IMP_BUSY when it can't be stopped or was printed
+ * already, IMP_NOT_FOUND when this generation does not deliver it. */
+struct delivery_cancel {
+    struct jobs *jobs;
+    imp_id job, device;
+    bool by_operator;
+    void (*done)(struct delivery_cancel *cancel, imp_status status);
+    imp_loop *loop;
+    imp_status status;
+    struct delivery_cancel *next;
+};
+imp_status delivery_cancel_ask(struct delivery_cancel *cancel);
+
+/* Frees the lines; no delivery may run any more. Control thread, in stop. */
+void delivery_free_lines(struct jobs *jobs);
+/* Deliveries that have had no sign of life for longer than `lease` are asked to stop; the leases of the
+ * others go on. On every loop, from the sweeper. */
+void delivery_check_leases(struct jobs *jobs);
+
+#endif

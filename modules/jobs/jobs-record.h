@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * jobs-record.h - records of the store as Protocol Buffers: reading, writing, and small conversions.
+ *
+ * Fields that this version does not know are kept: whoever changes a record reads it, changes the
+ * message and writes the same message back.
+ */
+#ifndef JOBS_RECORD_H
+#define JOBS_RECORD_H
+
+#include <imprimatur/store.h>
+#include <imprimatur/ticket.h>
+
+#include "modules/jobs/jobs.pb-c.h"
+
+#define JOBS_SCHEMA 1u
+
+typedef Imprimatur__Jobs__Queue Queue;
+typedef Imprimatur__Jobs__Counter Counter;
+typedef Imprimatur__Jobs__TicketValue TicketValue;
+typedef Imprimatur__Jobs__Document Document;
+typedef Imprimatur__Jobs__Job Job;
+typedef Imprimatur__Jobs__Personal Personal;
+typedef Imprimatur__Jobs__Delivery Delivery;
+typedef Imprimatur__Jobs__Submission Submission;
+typedef Imprimatur__Jobs__Clock Clock;
+
+#define QUEUE_INIT IMPRIMATUR__JOBS__QUEUE__INIT
+#define COUNTER_INIT IMPRIMATUR__JOBS__COUNTER__INIT
+#define TICKET_VALUE_INIT IMPRIMATUR__JOBS__TICKET_VALUE__INIT
+#define DOCUMENT_INIT IMPRIMATUR__JOBS__DOCUMENT__INIT
+#define JOB_INIT IMPRIMATUR__JOBS__JOB__INIT
+#define PERSONAL_INIT IMPRIMATUR__JOBS__PERSONAL__INIT
+#define DELIVERY_INIT IMPRIMATUR__JOBS__DELIVERY__INIT
+#define SUBMISSION_INIT IMPRIMATUR__JOBS__SUBMISSION__INIT
+#define CLOCK_INIT IMPRIMATUR__JOBS__CLOCK__INIT
+
+#define QUEUE_TYPE (&imprimatur__jobs__queue__descriptor)
+#define COUNTER_TYPE (&imprimatur__jobs__counter__descriptor)
+#define JOB_TYPE (&imprimatur__jobs__job__descriptor)
+#define PERSONAL_TYPE (&imprimatur__jobs__personal__descriptor)
+#define DELIVERY_TYPE (&imprimatur__jobs__delivery__descriptor)
+#define SUBMISSION_TYPE (&imprimatur__jobs__submission__descriptor)
+#define CLOCK_TYPE (&imprimatur__jobs__clock__descriptor)
+
+/* Decodes into memory of `tx` (NULL: of the heap, to be freed by record_free). NULL when the bytes are
+ * no such message. */
+void *record_decode(imp_tx *tx, const ProtobufCMessageDescriptor *type, imp_bytes bytes);
+/* Frees what record_decode gave with tx NULL; NULL is ignored. */
+void record_free(void *message);
+/* Reads a row, into the transaction's arena. NULL with *status IMP_NOT_FOUND, or IMP_CORRUPT for bytes
+ * that are no such message. */
+void *record_get(imp_tx *tx, imp_table *table, imp_bytes key,
+                 const ProtobufCMessageDescriptor *type, imp_status *status);
+/* Writes a row. IMP_LIMIT when it would be over IMP_VALUE_MAX. */
+imp_status record_put(imp_tx *tx, imp_table *table, imp_bytes key, const void *message);
+/* Encodes into the heap; NULL when memory is short. */
+uint8_t *record_encode(const void *message, size_t *length);
+
+/* A bytes field that borrows. */
+static inline ProtobufCBinaryData record_bytes(const void *data, size_t length)
+{
+    return (ProtobufCBinaryData){.len = length, .data = (uint8_t *)(uintptr_t)data};
+}
+ProtobufCBinaryData record_id(const imp_id *id);
+/* The id in a field; zero when it has not 16 bytes. */
+imp_id record_id_get(ProtobufCBinaryData field);
+bool record_id_is(ProtobufCBinaryData field, imp_id id);
+/* Whether a repeated bytes field holds this id. */
+bool record_ids_have(const ProtobufCBinaryData *fields, size_t count, imp_id id);
+
+/* Makes ticket rows that borrow the ticket's strings: `rows` and `pointers` have room for its values.
+ * Returns their number. */
+size_t record_ticket(const imp_ticket *ticket, TicketValue *rows, TicketValue **pointers,
+                     size_t room);
+/* The values of several layers, flat, borrowing the records' strings. Returns the new count. */
+uint32_t record_ticket_add(TicketValue *const *rows, size_t count, imp_ticket_value *values,
+                           uint32_t have, uint32_t room);
+/* Leaves one value a name: the one that wins. Returns the new count. */
+uint32_t ticket_resolve(imp_ticket_value *values, uint32_t count);
+
+#endif

@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The verbs `job ...`. The control socket shows ids, states and sizes, never titles or names. */
+#include "modules/jobs/jobs-verbs.h"
+
+#include <imprimatur/control.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "modules/jobs/jobs-cancel.h"
+#include "modules/jobs/jobs-change.h"
+#include "modules/jobs/jobs-expiry.h"
+#include "modules/jobs/jobs-line.h"
+#include "modules/jobs/jobs-queue.h"
+#include "modules/jobs/jobs-release.h"
+#include "modules/jobs/jobs-view.h"
+
+static const imp_viewer administrator = {.size = sizeof administrator, .is_administrator = true};
+
+/* The job that argument JOB names; refuses the request when there is none. */
+static bool take_job(struct jobs *jobs, imp_request *request, imp_id *job)
+{
+    imp_error error;
+    const char *text = imp_request_value(request, "JOB", 0);
+    imp_status status = view_find(jobs, text, job);
+    if (status == IMP_OK)
+        return true;
+    imp_error_set(&error, status, "there is no job '%s': see imprimctl job list", text);
+    imp_request_finish(request, status, &error);
+    return false;
+}
+
+static void finish(imp_status status, const imp_error *error, void *arg)
+{
+    imp_request_finish(arg, status, error);
+}
+
+/* ---- job list ---- */
+
+static void add_view(imp_request *request, const imp_job_view *view, bool is_single)
+{
+    imp_row_begin(request, is_single);
+    imp_field_integer(request, "job-id", view->job_id);
+    imp_field_id(request, "id", view->id);
+    imp_field_text(request, "queue", view->queue);
+    imp_field_text(request, "state",
+                   (const char *const[]){"pending", "pending-held", "processing",
+                                         "processing-stopped", "canceled", "aborted",
+                                         "completed"}[view->state - IMP_JOB_PENDING]);
+    imp_field_text(request, "reasons", view->reasons);
+    imp_field_bool(request, "uncertain", view->is_delivery_uncertain);
+    imp_field_integer(request, "position", view->position);
+    imp_field_integer(request, "documents", view->document_count);
+    imp_field_integer(request, "bytes", (int64_t)view->document_bytes);
+    imp_field_id(request, "owner", view->owner_id);
+    imp_field_text(request, "device", view->last_device);
+    imp_field_time(request, "received", view->received);
+    imp_field_time(request, "expires", view->expires);
+}
+
+static bool list_visit(const imp_job_view *view, void *arg)
+{
+    add_view(arg, view, false);
+    return true;
+}
+
+static void job_list(imp_self *self IMP_UNUSED, void *instance, imp_request *request)
+{
+    imp_error error = {0};
+    const char *limit = imp_request_value(request, "limit", 0);
+    imp_job_filter filter = {
+        .size = sizeof filter,
+        .queue = imp_request_value(request, "queue", 0),
+        .include_final = imp_request_value(request, "all", 0) != NULL,
+    };
+    if (limit != NULL) {
+        char *end;
+        unsigned long value = strtoul(limit, &end, 10);
+        if (*limit < '0' || *limit > '9' || *end != '\0' || value > 10000000) {
+            imp_error_set(&error, IMP_INVALID, "'%s' is no number of jobs", limit);
+            imp_request_finish(request, IMP_INVALID, &error);
+            return;
+        }
+        filter.limit = (uint32_t)value;
+    }
+    imp_status status = view_list(instance, &administrator, &filter, list_visit, request, &error);
+    imp_request_finish(request, status, &error);
+}
+
+/* ---- job show ---- */
+
+static void show_delivery(imp_request *request, const Delivery *delivery)
+{
+    imp_field_integer(request, "attempt", delivery->attempt);
+    imp_field_id(request, "delivery", record_id_get(delivery->id));
+    imp_field_text(request, "delivery-state", delivery_state_name(delivery->state));
+    imp_field_id(request, "device-id", record_id_get(delivery->device));
+    imp_field_id(request, "releaser", record_id_get(delivery->releaser));
+    imp_field_text(request, "transport", delivery->transport);
+    imp_field_integer(request, "bytes-sent", (int64_t)delivery->bytes_sent);
+    imp_field_text(request, "evidence", delivery->evidence);
+    imp_field_text(request, "result", imp_status_name((imp_status)delivery->status));
+    imp_field_time(request, "claimed", delivery->claimed);
+    imp_field_time(request, "ended", delivery->ended);
+}
+
+static void job_show(imp_self *self IMP_UNUSED, void *instance, imp_request *request)
+{
+    struct jobs *jobs = instance;
+    imp_error error = {0};
+    imp_status status;
+    imp_id id;
+    imp_tx *tx;
+    if (!take_job(jobs, request, &id))
+        return;
+    if ((status = imp_store_read_begin(jobs->self, &tx, &error)) != IMP_OK) {
+        imp_request_finish(request, status, &error);
+        return;
+    }
+    Job *job = job_load(jobs, tx, &id, &status);
+    if (job != NULL) {
+        imp_id queue_id = record_id_get(job->queue), device_id = record_id_get(job->device);
+        imp_device device = {.size = sizeof device};
+        imp_status found;
+        Queue *queue = queue_load(jobs, tx, &queue_id, &found);
+        if (imp_id_is_zero(device_id) ||
+            imp_device_get(jobs->self, &device_id, &device) != IMP_OK)
+            device.name[0] = '\0';
+        imp_job_view view = {
+            .size = sizeof view,
+            .id = id,
+            .job_id = job_number(job->sequence),
+            .state = job_situation_state(job->situation),
+            .reasons = job_situation_reasons(job->situation),
+            .queue = queue == NULL ? "" : queue->name,
+            .is_delivery_uncertain = job->situation == JOB_UNCERTAIN,
+            .owner_id = record_id_get(job->owner),
+            .document_bytes = job->bytes,
+            .document_count = (uint32_t)job->n_documents,
+            .received = job->received,
+            .expires = job->expires,
+            .last_device = device.name,
+        };
+        add_view(request, &view, true);
+        imp_field_text(request, "situation", job_situation_name(job->situation));
+        imp_field_text(request, "protocol", job->protocol);
+        imp_field_bool(request, "has-documents", job->has_documents);
+        imp_field_bool(request, "has-names", job->text.len != 0);
+        for (size_t i = 0; i < job->n_documents; i++)
+            imp_field_text(request, "format", job->documents[i]->detected_format);
+        Delivery *delivery = job_load_delivery(jobs, tx, job, &found);
+        if (delivery != NULL)
+            show_delivery(request, delivery);
+    }
+    imp_store_read_end(tx);
+    imp_request_finish(request, status, &error);
+}
+
+/* ---- job release ---- */
+
+struct release_verb {
+    struct jobs *jobs;
+    imp_request *request;
+    imp_id job;
+    imp_device device;
+    char *user;
+    imp_id session;
+};
+
+static void release_verb_end(struct release_verb *verb, imp_status status, const imp_error *error)
+{
+    if (!imp_id_is_zero(verb->session))
+        (void)imp_session_end(verb->jobs->self, &verb->session);
+    imp_request_finish(verb->request, status, error);
+    free(verb->user);
+    free(verb);
+}
+
+static void released(imp_status status, const imp_id *delivery, const imp_error *error, void *arg)
+{
+    struct release_verb *verb = arg;
+    char text[IMP_ID_TEXT_SIZE], id[IMP_ID_TEXT_SIZE];
+    if (status == IMP_OK) {
+        imp_request_say(verb->request, "released job %s at %s, delivery %s",
+                        imp_id_format(verb->job, text), verb->device.name,
+                        imp_id_format(*delivery, id));
+    }
+    release_verb_end(verb, status, error);
+}
+
+static void authenticated(imp_status status, const imp_session *session, const imp_error *error,
+                          void *arg)
+{
+    struct release_verb *verb = arg;
+    if (status != IMP_OK) {
+        release_verb_end(verb, status, error);
+        return;
+    }
+    verb->session = session->id;
+    imp_release_request request = {
+        .size = sizeof request,
+        .job = verb->job,
+        .device = verb->device.id,
+        .session = session->id,
+    };
+    release_job(verb->jobs, &request, released, verb);
+}
+
+static void secrets_answered(imp_request *request IMP_UNUSED, const char *const *values,
+                             uint32_t count, void *arg)
+{
+    struct release_verb *verb = arg;
+    imp_error error = {0};
+    imp_credentials credentials = {
+        .size = sizeof credentials,
+        .device = verb->device.id,
+        .address = "",
+    };
+    uint32_t needed = verb->user == NULL ? 2 : 1;
+    if (values == NULL || count < needed) {
+        release_verb_end(verb,
+                         imp_error_set(&error, IMP_INVALID, "%s",
+                                       verb->user == NULL
+                                           ? "card and PIN are read from standard input, one a line"
+                                           : "the password is read from standard input"),
+                         &error);
+        return;
+    }
+    if (verb->user == NULL) {
+        credentials.card = values[0];
+        credentials.pin = values[1][0] == '\0' ? NULL : values[1];
+    } else {
+        credentials.user_name = verb->user;
+        credentials.password = values[0];
+    }
+    imp_authenticate(verb->jobs->self, &credentials, authenticated, verb);
+}
+
+static void job_release(imp_self *self, void *instance, imp_request *request)
+{
+    struct jobs *jobs = instance;
+    imp_error error = {0};
+    imp_id job;
+    const char *device = imp_request_value(request, "device", 0);
+    const char *user = imp_request_value(request, "user", 0);
+    bool by_card = imp_request_value(request, "card", 0) != NULL;
+    if (device == NULL || by_card == (user != NULL)) {
+        imp_error_set(&error, IMP_INVALID, "%s",
+                      device == NULL ? "name the device: --device DEVICE"
+                                     : "say who releases: --card or --user USER, one of the two");
+        imp_request_finish(request, IMP_INVALID, &error);
+        return;
+    }
+    if (!take_job(jobs, request, &job))
+        return;
+    struct release_verb *verb = calloc(1, sizeof *verb);
+    if (verb == NULL || (user != NULL && (verb->user = strdup(user)) == NULL)) {
+        free(verb);
+        imp_error_set(&error, IMP_LIMIT, "not enough memory to release a job");
+        imp_request_finish(request, IMP_LIMIT, &error);
+        return;
+    }
+    verb->jobs = jobs;
+    verb->request = request;
+    verb->job = job;
+    verb->device.size = sizeof verb->device;
+    imp_status status = imp_device_find(self, device, &verb->device);
+    if (status != IMP_OK) {
+        imp_error_set(&error, status, "there is no device '%s': see imprimctl device list", device);
+        release_verb_end(verb, status, &error);
+        return;
+    }
+    imp_request_ask(request, user == NULL ? "card pin" : "password", secrets_answered, verb);
+}
+
+/* ---- job cancel ---- */
+
+static void job_cancel(imp_self *self IMP_UNUSED, void *instance, imp_request *request)
+{
+    imp_id job;
+    if (!take_job(instance, request, &job))
+        return;
+    struct jobs_actor actor = {
+        .has_uid = true,
+        .uid = imp_request_uid(request),
+        .place_kind = "control",
+    };
+    cancel_job(instance, &job, &administrator, &actor, finish, request);
+}
+
+/* ---- job set-owner ---- */
+
+struct owner_verb {
+    struct jobs *jobs;
+    imp_request *request;
+    imp_id job, owner;
+    struct jobs_write write;
+};
+
+static imp_status owner_tx(imp_tx *tx, void *arg, imp_error *error)
+{
+    struct owner_verb *verb = arg;
+    imp_status status;
+    bool is_condemned = false;
+    char text[IMP_ID_TEXT_SIZE];
+    struct jobs_actor actor = {
+        .has_uid = true,
+        .uid = imp_request_uid(verb->request),
+        .place_kind = "control",
+    };
+    Job *job = job_load(verb->jobs, tx, &verb->job, &status);
+    if (job == NULL)
+        return imp_error_set(error, status, "there is no such job");
+    if (job->situation != JOB_REVIEW && job->situation != JOB_HELD)
+        return imp_error_set(error, IMP_INVALID, "the owner of a job that is %s can't be changed",
+                             job_situation_name(job->situation));
+    status = job_set_owner_tx(verb->jobs, tx, job, verb->owner, error);
+    if (status == IMP_OK && job->situation == JOB_REVIEW)
+        status = job_apply_tx(verb->jobs, tx, job, JOB_CLAIMED, &is_condemned, error);
+    else if (status == IMP_OK)
+        status = job_save_tx(verb->jobs, tx, job);
+    if (status == IMP_OK)
+        status = job_audit_tx(verb->jobs, tx, "job.set-owner", verb->job, &actor, IMP_OK, error,
+                              "owner=%s", imp_id_format(verb->owner, text));
+    return status;
+}
+
+static void owner_done(imp_status status, const imp_error *error, void *arg)
+{
+    struct owner_verb *verb = arg;
+    imp_request_finish(verb->request, status, error);
+    free(verb);
+}
+
+static void job_set_owner(imp_self *self, void *instance, imp_request *request)
+{
+    struct jobs *jobs = instance;
+    imp_error error = {0};
+    imp_id job;
+    imp_principal principal = {.size = sizeof principal};
+    const char *user = imp_request_value(request, "USER", 0);
+    if (!take_job(jobs, request, &job))
+        return;
+    imp_status status = imp_user_find(self, user, &principal);
+    struct owner_verb *verb = status == IMP_OK ? calloc(1, sizeof *verb) : NULL;
+    if (verb == NULL) {
+        if (status == IMP_OK)
+            status = imp_error_set(&error, IMP_LIMIT, "not enough memory to change an owner");
+        else
+            imp_error_set(&error, status, "there is no such user: see imprimctl user list");
+        imp_request_finish(request, status, &error);
+        return;
+    }
+    verb->jobs = jobs;
+    verb->request = request;
+    verb->job = job;
+    verb->owner = principal.id;
+    verb->write = (struct jobs_write){
+        .jobs = jobs,
+        .queue = IMP_WRITE_CONTROL,
+        .fn = owner_tx,
+        .done = owner_done,
+        .arg = verb,
+    };
+    jobs_write_submit(&verb->write);
+}
+
+/* ---- job confirm-clock ---- */
+
+static void job_confirm_clock(imp_self *self IMP_UNUSED, void *instance, imp_request *request)
+{
+    expiry_confirm_clock(instance, finish, request);
+}
+
+/* ---- the table ---- */
+
+static const imp_verb_spec verbs[] = {
+    {.size = sizeof(imp_verb_spec),
+     .words = "job list",
+     .arguments = "",
+     .options = "queue=QUEUE all limit=NUMBER",
+     .help = "list jobs in the order in which they came; with --all the ended ones too",
+     .run = job_list},
+    {.size = sizeof(imp_verb_spec),
+     .words = "job show",
+     .arguments = "JOB",
+     .options = "",
+     .help = "show a job and its last delivery",
+     .run = job_show},
+    {.size = sizeof(imp_verb_spec),
+     .words = "job release",
+     .arguments = "JOB",
+     .options = "device=DEVICE card user=USER",
+     .help = "release a held job at a device, as the person whose card and PIN, or password, are "
+             "read from standard input",
+     .run = job_release},
+    {.size = sizeof(imp_verb_spec),
+     .words = "job cancel",
+     .arguments = "JOB",
+     .options = "",
+     .help = "cancel a job and shred its documents",
+     .run = job_cancel},
+    {.size = sizeof(imp_verb_spec),
+     .words = "job set-owner",
+     .arguments = "JOB USER",
+     .options = "",
+     .help = "give a quarantined or held job to a user, who can then release it",
+     .run = job_set_owner},
+    {.size = sizeof(imp_verb_spec),
+     .words = "job confirm-clock",
+     .arguments = "",
+     .options = "",
+     .help = "say that the clock is right, so that expiry goes on after a jump of the clock",
+     .run = job_confirm_clock},
+};
+
+imp_status job_verbs_register(struct jobs *jobs, imp_error *error)
+{
+    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
+        imp_status status = imp_verb_add(jobs->self, &verbs[i], error);
+        if (status != IMP_OK)
+            return status;
+    }
+    return IMP_OK;
+}

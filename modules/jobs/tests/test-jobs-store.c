@@ -1,0 +1,615 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The way of jobs through the store: intake, views, release, deliveries, cancel, expiry, restart. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/crash-record.h"
+#include "core/loop.h"
+#include "core/time.h"
+#include "modules/jobs/tests/jobs-fixture.h"
+
+static struct jobs_fixture fx;
+
+static int setup(void **state)
+{
+    (void)state;
+    fixture_make(&fx);
+    fixture_queue(&fx, &(struct fixture_queue){.name = "hold"});
+    fixture_queue(&fx, &(struct fixture_queue){.name = "direct", .release = IMP_QUEUE_DIRECT});
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    time_thaw_for_test();
+    fixture_remove(&fx);
+    return 0;
+}
+
+static void end(uint32_t delivery, imp_delivery_outcome outcome)
+{
+    imp_delivery_finish(fx.deliveries[delivery], outcome, NULL);
+    fixture_settle(&fx);
+}
+
+static imp_id held_and_released(void)
+{
+    imp_id job = fixture_job(&fx, "hold", "alice");
+    assert_int_equal(fixture_release(&fx, job, fx.alice_session, fx.printer).status, IMP_OK);
+    fixture_settle(&fx);
+    return job;
+}
+
+/* ---- intake ---- */
+
+static void a_job_is_held_for_its_owner(void **state)
+{
+    (void)state;
+    int64_t received = imp_metric_value(fx.jobs->metrics.received);
+    imp_id job = fixture_job(&fx, "printers/HOLD", "alice"), found;
+    assert_int_equal(fixture_situation(&fx, job), JOB_HELD);
+    assert_int_equal(fixture_queue_jobs(&fx, "hold"), 1);
+    assert_int_equal(fixture_count(&fx, fx.jobs->tables.owned), 1);
+    assert_int_equal(fx.audit_events, 1);
+    assert_int_equal(imp_metric_value(fx.jobs->metrics.received), received + 1);
+    assert_int_equal(fixture_service()->job_find(fx.self, "1", &found), IMP_OK);
+    assert_true(imp_id_equal(job, found));
+    assert_int_equal(fixture_service()->job_find(fx.self, "2", &found), IMP_NOT_FOUND);
+    assert_int_equal(fixture_service()->job_find(fx.self, "1x", &found), IMP_NOT_FOUND);
+    assert_int_equal(fx.delivery_count, 0);
+}
+
+static void jobs_are_there_after_a_restart(void **state)
+{
+    (void)state;
+    imp_id small = fixture_job(&fx, "hold", "alice");
+    struct fixture_answer large =
+        fixture_submit(&fx, &(struct fixture_submit){"hold", "bob", "Big", NULL, NULL, NULL, 300000});
+    assert_int_equal(large.status, IMP_OK);
+    fixture_restart(&fx);
+    assert_int_equal(fixture_situation(&fx, small), JOB_HELD);
+    assert_int_equal(fixture_situation(&fx, large.result.id), JOB_HELD);
+    assert_int_equal(fixture_queue_jobs(&fx, "hold"), 2);
+    assert_int_equal(imp_metric_value(fx.jobs->metrics.held), 2);
+    assert_int_equal(fixture_release(&fx, large.result.id, fx.bob_session, fx.printer).status,
+                     IMP_OK);
+    fixture_until(fx.delivery_count == 1);
+    assert_int_equal(fixture_read(fx.deliveries[0]), 300000);
+    assert_string_equal(imp_delivery_get(fx.deliveries[0])->job_name, "Big");
+    end(0, IMP_DELIVERY_UNCONFIRMED);
+    assert_int_equal(fixture_situation(&fx, large.result.id), JOB_UNCONFIRMED);
+}
+
+static void an_unknown_owner_is_kept_for_review(void **state)
+{
+    (void)state;
+    imp_id job = fixture_job(&fx, "hold", "nobody-we-know");
+    assert_int_equal(fixture_situation(&fx, job), JOB_REVIEW);
+    assert_int_equal(fixture_release(&fx, job, fx.alice_session, fx.printer).status, IMP_DENIED);
+    imp_id unnamed = fixture_job(&fx, "hold", NULL);
+    assert_int_equal(fixture_situation(&fx, unnamed), JOB_REVIEW);
+    imp_id direct = fixture_job(&fx, "direct", NULL);
+    fixture_until(fx.delivery_count == 1);
+    assert_int_equal(fixture_situation(&fx, direct), JOB_SENDING);
+    end(0, IMP_DELIVERY_CONFIRMED);
+}
+
+static void the_door_refuses_before_the_document(void **state)
+{
+    (void)state;
+    struct fixture_submit submit = {.queue = "nowhere", .user = "alice", .size = 10};
+    assert_int_equal(fixture_submit(&fx, &submit).status, IMP_NOT_FOUND);
+    fixture_queue(&fx, &(struct fixture_queue){.name = "closed", .is_closed = true});
+    submit.queue = "closed";
+    assert_int_equal(fixture_submit(&fx, &submit).status, IMP_DENIED);
+    fixture_queue(&fx, &(struct fixture_queue){.name = "small", .jobs_max = 1});
+    submit.queue = "small";
+    assert_int_equal(fixture_submit(&fx, &submit).status, IMP_OK);
+    assert_int_equal(fixture_submit(&fx, &submit).status, IMP_LIMIT);
+    atomic_store(&fx.jobs->settings.source_rate, 2);
+    submit.queue = "hold";
+    assert_int_equal(fixture_submit(&fx, &submit).status, IMP_OK);
+    assert_int_equal(fixture_submit(&fx, &submit).status, IMP_OK);
+    assert_int_equal(fixture_submit(&fx, &submit).status, IMP_LIMIT);
+    atomic_store(&fx.jobs->settings.source_rate, 0);
+    atomic_store(&fx.jobs->settings.user_jobs_max, 3);
+    assert_int_equal(fixture_submit(&fx, &submit).status, IMP_LIMIT);
+    assert_int_equal(fixture_queue_jobs(&fx, "hold"), 2);
+}
+
+static void an_abandoned_or_unfinished_intake_leaves_nothing(void **state)
+{
+    (void)state;
+    imp_intake *intake = NULL;
+    imp_error error = {0};
+    imp_intake_options options = {.size = sizeof options, .queue = "hold", .expected_size = -1};
+    imp_document_options document = {.size = sizeof document, .expected_size = -1};
+    for (int round = 0; round < 3; round++) {
+        assert_int_equal(
+            fixture_service()->intake_begin(fx.self, fx.self, &options, &intake, &error), IMP_OK);
+        if (round > 0) {
+            assert_int_equal(imp_intake_document(intake, &document, &error), IMP_OK);
+            assert_int_equal(imp_intake_write(intake, "secret", 6, &error), IMP_OK);
+        }
+        if (round > 1)
+            assert_int_equal(imp_intake_document_end(intake, &error), IMP_OK);
+        imp_intake_abandon(intake);
+        fixture_settle(&fx);
+    }
+    assert_int_equal(fixture_count(&fx, fx.jobs->tables.job), 0);
+    assert_int_equal(fixture_count(&fx, fx.jobs->tables.personal), 0);
+}
+
+static void owner_and_title_come_from_pjl_where_the_queue_says_so(void **state)
+{
+    static const char text[] = "\033%-12345X@PJL SET USERNAME=\"bob\"\n@PJL SET JOBNAME=\"Inside\"\n"
+                               "@PJL ENTER LANGUAGE=PDF\n%PDF-1.7\n";
+    (void)state;
+    fixture_queue(&fx,
+                  &(struct fixture_queue){.name = "pjl", .flags = IMP_QUEUE_OWNER_FROM_PJL});
+    struct fixture_submit submit = {.queue = "pjl", .user = "anonymous", .title = "x", .text = text};
+    struct fixture_answer answer = fixture_submit(&fx, &submit);
+    assert_int_equal(fixture_situation(&fx, answer.result.id), JOB_HELD);
+    assert_int_equal(fixture_release(&fx, answer.result.id, fx.bob_session, fx.printer).status,
+                     IMP_OK);
+    fixture_until(fx.delivery_count == 1);
+    assert_string_equal(imp_delivery_get(fx.deliveries[0])->job_name, "Inside");
+    assert_string_equal(imp_delivery_get(fx.deliveries[0])->user_name, "bob");
+    end(0, IMP_DELIVERY_CONFIRMED);
+    submit.queue = "hold";
+    answer = fixture_submit(&fx, &submit);
+    assert_int_equal(fixture_situation(&fx, answer.result.id), JOB_REVIEW);
+}
+
+/* ---- one submission, one job ---- */
+
+static void a_retry_after_a_lost_acknowledgement_is_the_same_job(void **state)
+{
+    (void)state;
+    struct fixture_submit submit = {.queue = "hold", .user = "alice", .submission = "cfA1", .size = 9};
+    struct fixture_answer first = fixture_submit(&fx, &submit);
+    assert_int_equal(first.status, IMP_OK);
+    fixture_restart(&fx); /* the acknowledgement was never written */
+    struct fixture_answer again = fixture_submit(&fx, &submit);
+    assert_true(again.result.is_retry);
+    assert_true(imp_id_equal(first.result.id, again.result.id));
+    assert_int_equal(first.result.job_id, again.result.job_id);
+    assert_int_equal(fixture_queue_jobs(&fx, "hold"), 1);
+    submit.size = 10; /* another document is another job */
+    assert_false(fixture_submit(&fx, &submit).result.is_retry);
+    assert_int_equal(fixture_queue_jobs(&fx, "hold"), 2);
+}
+
+static void a_submission_after_an_acknowledgement_is_a_new_job(void **state)
+{
+    (void)state;
+    struct fixture_submit submit = {.queue = "hold", .user = "alice", .submission = "cfA1", .size = 9};
+    struct fixture_answer first = fixture_submit(&fx, &submit);
+    assert_false(fixture_submit(&fx, &submit).result.is_retry); /* not yet acknowledged, same run */
+    fixture_service()->acknowledged(fx.self, &first.result.id);
+    assert_false(fixture_submit(&fx, &submit).result.is_retry);
+    assert_int_equal(fixture_queue_jobs(&fx, "hold"), 3);
+    atomic_store(&fx.jobs->settings.acknowledge_grace, 0); /* written long ago, or never */
+    assert_true(fixture_submit(&fx, &submit).result.is_retry);
+    assert_int_equal(fixture_queue_jobs(&fx, "hold"), 3);
+}
+
+static void acknowledged_rows_go_in_a_later_commit_and_old_ones_are_no_retry(void **state)
+{
+    (void)state;
+    struct fixture_submit submit = {.queue = "hold", .user = "alice", .submission = "s", .size = 9};
+    struct fixture_answer first = fixture_submit(&fx, &submit);
+    assert_int_equal(fixture_count(&fx, fx.jobs->tables.submission), 1);
+    fixture_service()->acknowledged(fx.self, &first.result.id);
+    fixture_job(&fx, "hold", "alice");
+    assert_int_equal(fixture_count(&fx, fx.jobs->tables.submission), 0);
+    fixture_submit(&fx, &submit);
+    time_freeze_for_test(imp_now() + 301 * IMP_SECOND, imp_ticks() + 301 * IMP_SECOND);
+    fixture_restart(&fx);
+    assert_false(fixture_submit(&fx, &submit).result.is_retry);
+}
+
+/* ---- release ---- */
+
+static void a_released_job_is_printed_once_and_shredded(void **state)
+{
+    (void)state;
+    int64_t delivered = imp_metric_value(fx.jobs->metrics.delivered);
+    imp_id job = held_and_released();
+    assert_int_equal(fx.delivery_count, 1);
+    assert_int_equal(fixture_situation(&fx, job), JOB_SENDING);
+    struct fixture_answer second = fixture_release(&fx, job, fx.alice_session, fx.other_printer);
+    assert_int_equal(second.status, IMP_BUSY);
+    assert_string_equal(second.error.message, "already printing at hall");
+    const imp_delivery_info *info = imp_delivery_get(fx.deliveries[0]);
+    assert_string_equal(info->uri, "socket://127.0.0.1:9");
+    assert_int_equal(info->document_bytes, 100);
+    assert_int_equal(fixture_read(fx.deliveries[0]), 100);
+    imp_delivery_first_byte(fx.deliveries[0]);
+    imp_delivery_progress(fx.deliveries[0], 100);
+    end(0, IMP_DELIVERY_UNCONFIRMED);
+    assert_int_equal(fixture_situation(&fx, job), JOB_UNCONFIRMED);
+    assert_false(fixture_has_documents(&fx, job));
+    assert_int_equal(fixture_queue_jobs(&fx, "hold"), 0);
+    assert_int_equal(fixture_count(&fx, fx.jobs->tables.line), 0);
+    assert_int_equal(fixture_count(&fx, fx.jobs->tables.queued), 0);
+    assert_int_equal(fixture_release(&fx, job, fx.alice_session, fx.printer).status, IMP_INVALID);
+    assert_int_equal(imp_metric_value(fx.jobs->metrics.delivered), delivered + 1);
+    assert_int_equal(imp_metric_value(fx.jobs->metrics.held), 0);
+}
+
+static void only_owner_and_delegate_may_release(void **state)
+{
+    (void)state;
+    fixture_queue(&fx, &(struct fixture_queue){.name = "office", .has_delegate_bob = true});
+    imp_id mine = fixture_job(&fx, "hold", "alice"), shared = fixture_job(&fx, "office", "alice");
+    imp_id nobody = imp_id_new();
+    assert_int_equal(fixture_release(&fx, mine, fx.bob_session, fx.printer).status, IMP_DENIED);
+    assert_int_equal(fixture_release(&fx, mine, nobody, fx.printer).status, IMP_DENIED);
+    assert_int_equal(fixture_release(&fx, mine, fx.alice_session, nobody).status, IMP_NOT_FOUND);
+    fx.printer_is_enabled = false;
+    assert_int_equal(fixture_release(&fx, mine, fx.alice_session, fx.printer).status,
+                     IMP_UNAVAILABLE);
+    fx.printer_is_enabled = true;
+    assert_int_equal(fixture_release(&fx, shared, fx.bob_session, fx.printer).status, IMP_OK);
+    fixture_settle(&fx);
+    end(0, IMP_DELIVERY_CONFIRMED);
+    assert_int_equal(fixture_situation(&fx, shared), JOB_CONFIRMED);
+    assert_int_equal(fixture_situation(&fx, mine), JOB_HELD);
+}
+
+static void a_device_prints_one_job_at_a_time_in_order(void **state)
+{
+    (void)state;
+    imp_id jobs[3];
+    for (int i = 0; i < 3; i++)
+        jobs[i] = held_and_released();
+    assert_int_equal(fx.delivery_count, 1);
+    assert_int_equal(fixture_situation(&fx, jobs[1]), JOB_QUEUED);
+    /* Another device does not wait for this one. */
+    imp_id elsewhere = fixture_job(&fx, "hold", "bob");
+    assert_int_equal(fixture_release(&fx, elsewhere, fx.bob_session, fx.other_printer).status,
+                     IMP_OK);
+    fixture_settle(&fx);
+    assert_int_equal(fx.delivery_count, 2);
+    end(1, IMP_DELIVERY_CONFIRMED);
+    for (uint32_t i = 0; i < 3; i++) {
+        uint32_t at = i == 0 ? 0 : i + 1;
+        assert_true(imp_id_equal(imp_delivery_get(fx.deliveries[at])->job, jobs[i]));
+        end(at, IMP_DELIVERY_CONFIRMED);
+        assert_int_equal(fixture_situation(&fx, jobs[i]), JOB_CONFIRMED);
+    }
+    assert_int_equal(fx.delivery_count, 4);
+}
+
+static void a_failed_delivery_returns_a_held_job(void **state)
+{
+    (void)state;
+    imp_id job = held_and_released();
+    end(0, IMP_DELIVERY_NOT_STARTED);
+    assert_int_equal(fixture_situation(&fx, job), JOB_HELD);
+    assert_true(fixture_has_documents(&fx, job));
+    assert_int_equal(fixture_release(&fx, job, fx.alice_session, fx.other_printer).status, IMP_OK);
+    fixture_settle(&fx);
+    imp_delivery_first_byte(fx.deliveries[1]);
+    end(1, IMP_DELIVERY_NOT_STARTED); /* it may have begun, whatever the transport says */
+    assert_int_equal(fixture_situation(&fx, job), JOB_UNCERTAIN);
+    assert_int_equal(fixture_release(&fx, job, fx.alice_session, fx.printer).status, IMP_OK);
+    fixture_settle(&fx);
+    end(2, IMP_DELIVERY_CANCELED);
+    assert_int_equal(fixture_situation(&fx, job), JOB_CANCELED_DEVICE);
+    assert_false(fixture_has_documents(&fx, job));
+}
+
+static void a_private_job_is_shredded_when_its_queue_says(void **state)
+{
+    (void)state;
+    fixture_queue(&fx, &(struct fixture_queue){.name = "sent",
+                                               .private_mode = IMP_PRIVATE_SENT,
+                                               .keep_after = 3600 * IMP_SECOND});
+    fixture_queue(&fx, &(struct fixture_queue){.name = "confirmed",
+                                               .private_mode = IMP_PRIVATE_CONFIRMED,
+                                               .keep_after = 3600 * IMP_SECOND});
+    static const char *const queues[] = {"sent", "confirmed"};
+    for (uint32_t i = 0; i < 2; i++) {
+        imp_id job = fixture_job(&fx, queues[i], "alice");
+        assert_int_equal(fixture_release(&fx, job, fx.alice_session, fx.printer).status, IMP_OK);
+        fixture_settle(&fx);
+        imp_delivery_sent(fx.deliveries[i]);
+        fixture_settle(&fx);
+        assert_int_equal(fixture_situation(&fx, job), JOB_PRINTING);
+        assert_int_equal(fixture_has_documents(&fx, job), i == 1);
+        end(i, IMP_DELIVERY_CONFIRMED);
+        assert_int_equal(fixture_situation(&fx, job), JOB_CONFIRMED);
+        assert_false(fixture_has_documents(&fx, job));
+    }
+}
+
+static void trouble_and_late_evidence_are_shown(void **state)
+{
+    (void)state;
+    imp_id job = held_and_released();
+    imp_delivery_trouble(fx.deliveries[0], "media-empty");
+    fixture_settle(&fx);
+    assert_int_equal(fixture_situation(&fx, job), JOB_STOPPED);
+    imp_delivery_trouble(fx.deliveries[0], NULL);
+    fixture_settle(&fx);
+    assert_int_equal(fixture_situation(&fx, job), JOB_SENDING);
+    atomic_store(&fx.jobs->settings.evidence_timeout, IMP_MILLISECOND);
+    imp_delivery_sent(fx.deliveries[0]);
+    fixture_until(fx.cancels == 1); /* no evidence came; the transport said "not started" */
+    fixture_until(fixture_situation(&fx, job) == JOB_UNCONFIRMED);
+}
+
+/* ---- direct queues ---- */
+
+static void a_direct_queue_prints_in_order_and_retries(void **state)
+{
+    (void)state;
+    imp_id first = fixture_job(&fx, "direct", "alice"), second = fixture_job(&fx, "direct", "bob");
+    fixture_until(fx.delivery_count == 1);
+    end(0, IMP_DELIVERY_NOT_STARTED);
+    assert_int_equal(fixture_situation(&fx, first), JOB_QUEUED);
+    /* A person at the device does not wait for the next try. */
+    imp_id held = fixture_job(&fx, "hold", "alice");
+    assert_int_equal(fixture_release(&fx, held, fx.alice_session, fx.printer).status, IMP_OK);
+    fixture_until(fx.delivery_count == 2);
+    assert_true(imp_id_equal(imp_delivery_get(fx.deliveries[1])->job, held));
+    end(1, IMP_DELIVERY_CONFIRMED);
+    fixture_until(fx.delivery_count == 3);
+    assert_true(imp_id_equal(imp_delivery_get(fx.deliveries[2])->job, first));
+    end(2, IMP_DELIVERY_NOT_STARTED);
+    fixture_until(fx.delivery_count == 4);
+    end(3, IMP_DELIVERY_NOT_STARTED); /* the third try was the last */
+    assert_int_equal(fixture_situation(&fx, first), JOB_ABORTED);
+    fixture_until(fx.delivery_count == 5);
+    assert_true(imp_id_equal(imp_delivery_get(fx.deliveries[4])->job, second));
+    end(4, IMP_DELIVERY_UNCONFIRMED);
+    assert_int_equal(fixture_situation(&fx, second), JOB_UNCONFIRMED);
+}
+
+/* ---- cancel ---- */
+
+static void only_proof_of_ownership_cancels(void **state)
+{
+    (void)state;
+    imp_viewer viewer = {.size = sizeof viewer, .user_name = "alice", .address = "192.0.2.9"};
+    imp_id job = fixture_job(&fx, "hold", "alice");
+    assert_int_equal(fixture_cancel(&fx, job, &viewer).status, IMP_DENIED);
+    viewer.host_is_proof = true;
+    viewer.address = "192.0.2.10";
+    assert_int_equal(fixture_cancel(&fx, job, &viewer).status, IMP_DENIED);
+    viewer.address = "192.0.2.9";
+    assert_int_equal(fixture_cancel(&fx, job, &viewer).status, IMP_OK);
+    assert_int_equal(fixture_situation(&fx, job), JOB_CANCELED_USER);
+    assert_false(fixture_has_documents(&fx, job));
+    assert_int_equal(fixture_cancel(&fx, job, &viewer).status, IMP_INVALID);
+}
+
+static void jobs_in_a_line_and_on_a_device_can_be_canceled(void **state)
+{
+    (void)state;
+    imp_viewer viewer = {.size = sizeof viewer, .is_administrator = true};
+    imp_id running = held_and_released(), waiting = held_and_released(), last = held_and_released();
+    assert_int_equal(fixture_cancel(&fx, waiting, &viewer).status, IMP_OK);
+    assert_int_equal(fixture_situation(&fx, waiting), JOB_CANCELED_OPERATOR);
+    assert_int_equal(fixture_cancel(&fx, running, &viewer).status, IMP_OK);
+    assert_int_equal(fx.cancels, 1);
+    assert_int_equal(fixture_situation(&fx, running), JOB_CANCELED_OPERATOR);
+    fixture_until(fx.delivery_count == 2);
+    assert_true(imp_id_equal(imp_delivery_get(fx.deliveries[1])->job, last));
+    end(1, IMP_DELIVERY_CONFIRMED);
+    assert_int_equal(fixture_count(&fx, fx.jobs->tables.line), 0);
+}
+
+/* ---- views ---- */
+
+struct seen {
+    uint32_t count, named, owned, last_position;
+    bool in_order;
+};
+
+static bool see(const imp_job_view *view, void *arg)
+{
+    struct seen *seen = arg;
+    seen->in_order = seen->in_order && view->position == seen->last_position + 1;
+    seen->last_position = view->position;
+    seen->count++;
+    seen->named += view->job_name[0] != '\0' ? 1 : 0;
+    seen->owned += imp_id_is_zero(view->owner_id) ? 0 : 1;
+    return true;
+}
+
+static struct seen list(const imp_viewer *viewer, const imp_job_filter *filter)
+{
+    struct seen seen = {.in_order = true};
+    imp_error error;
+    assert_int_equal(
+        fixture_service()->job_list(fx.self, fx.self, viewer, filter, see, &seen, &error), IMP_OK);
+    return seen;
+}
+
+static void a_view_shows_what_its_viewer_may_see(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        fixture_job(&fx, "hold", "alice");
+        fixture_job(&fx, "hold", "bob");
+    }
+    imp_job_filter filter = {.size = sizeof filter, .queue = "hold"};
+    imp_viewer nobody = {.size = sizeof nobody, .user_name = "alice", .address = "192.0.2.9"};
+    imp_viewer proved = nobody, alice = {.size = sizeof alice, .principal = fx.alice};
+    imp_viewer administrator = {.size = sizeof administrator, .is_administrator = true};
+    proved.host_is_proof = true;
+    struct seen seen = list(&nobody, &filter);
+    assert_true(seen.count == 6 && seen.named == 0 && seen.owned == 0 && seen.in_order);
+    seen = list(&proved, &filter);
+    assert_true(seen.count == 6 && seen.named == 3 && seen.owned == 3);
+    seen = list(&alice, &filter);
+    assert_true(seen.count == 6 && seen.named == 3 && seen.owned == 3);
+    seen = list(&administrator, &filter);
+    assert_true(seen.count == 6 && seen.named == 0 && seen.owned == 6);
+    filter.only_mine = true;
+    seen = list(&alice, &filter);
+    assert_true(seen.count == 3 && seen.last_position == 5);
+    filter = (imp_job_filter){.size = sizeof filter, .limit = 4};
+    assert_int_equal(list(&administrator, &filter).count, 4);
+}
+
+static void ended_jobs_are_listed_when_asked_for(void **state)
+{
+    (void)state;
+    imp_viewer administrator = {.size = sizeof administrator, .is_administrator = true};
+    imp_job_filter filter = {.size = sizeof filter, .queue = "hold"};
+    imp_id job = fixture_job(&fx, "hold", "alice");
+    fixture_job(&fx, "direct", "alice");
+    assert_int_equal(fixture_cancel(&fx, job, &administrator).status, IMP_OK);
+    assert_int_equal(list(&administrator, &filter).count, 0);
+    filter.include_final = true;
+    assert_int_equal(list(&administrator, &filter).count, 1);
+    filter.queue = NULL;
+    assert_int_equal(list(&administrator, &filter).count, 2);
+}
+
+/* ---- time ---- */
+
+static void sweep(int64_t ahead)
+{
+    time_freeze_for_test(imp_now() + ahead, imp_ticks() + ahead);
+    fixture_settle(&fx);
+    /* The sweeper's own timer is due after any of these steps. */
+    fixture_until(!fx.jobs->is_sweeping);
+}
+
+static void held_jobs_expire_and_their_traces_go_in_time(void **state)
+{
+    (void)state;
+    imp_id job = fixture_job(&fx, "hold", "alice");
+    sweep(3601 * IMP_SECOND);
+    assert_int_equal(fixture_situation(&fx, job), JOB_EXPIRED);
+    assert_false(fixture_has_documents(&fx, job));
+    assert_true(fixture_has_names(&fx, job));
+    assert_int_equal(fixture_queue_jobs(&fx, "hold"), 0);
+    sweep(3601 * IMP_SECOND);
+    assert_false(fixture_has_names(&fx, job));
+    assert_int_equal(fixture_count(&fx, fx.jobs->tables.personal), 0);
+    sweep(3601 * IMP_SECOND);
+    assert_int_equal(fixture_situation(&fx, job), JOB_SITUATION_COUNT);
+    assert_int_equal(fixture_count(&fx, fx.jobs->tables.job), 0);
+    assert_int_equal(fixture_count(&fx, fx.jobs->tables.job_id), 0);
+    assert_int_equal(fixture_count(&fx, fx.jobs->tables.owned), 0);
+    assert_int_equal(fixture_count(&fx, fx.jobs->tables.due), 0);
+}
+
+static void kept_documents_go_when_their_time_is_over(void **state)
+{
+    (void)state;
+    fixture_queue(&fx,
+                  &(struct fixture_queue){.name = "keep", .keep_after = 600 * IMP_SECOND});
+    imp_id job = fixture_job(&fx, "keep", "alice");
+    assert_int_equal(fixture_release(&fx, job, fx.alice_session, fx.printer).status, IMP_OK);
+    fixture_settle(&fx);
+    end(0, IMP_DELIVERY_CONFIRMED);
+    assert_true(fixture_has_documents(&fx, job));
+    sweep(3601 * IMP_SECOND);
+    assert_false(fixture_has_documents(&fx, job));
+}
+
+static void a_clock_that_jumps_expires_nothing_until_confirmed(void **state)
+{
+    (void)state;
+    imp_id job = fixture_job(&fx, "hold", "alice");
+    sweep(1800 * IMP_SECOND);
+    assert_int_equal(fixture_situation(&fx, job), JOB_HELD);
+    time_step_for_test(24 * 3600 * IMP_SECOND); /* the wall clock alone */
+    sweep(3600 * IMP_SECOND);
+    assert_true(fx.jobs->is_clock_doubtful);
+    assert_int_equal(fixture_situation(&fx, job), JOB_HELD);
+    sweep(3600 * IMP_SECOND);
+    assert_int_equal(fixture_situation(&fx, job), JOB_HELD);
+    time_step_for_test(-24 * 3600 * IMP_SECOND); /* set right again */
+    sweep(3600 * IMP_SECOND);
+    assert_false(fx.jobs->is_clock_doubtful);
+    assert_int_equal(fixture_situation(&fx, job), JOB_EXPIRED);
+}
+
+/* ---- crash ---- */
+
+static void a_delivery_that_a_crash_cut_off_is_uncertain(void **state)
+{
+    (void)state;
+    imp_id running = held_and_released(), waiting = held_and_released();
+    fixture_restart(&fx); /* no word of "bytes sent" is there */
+    assert_int_equal(fixture_situation(&fx, running), JOB_UNCERTAIN);
+    assert_true(fixture_has_documents(&fx, running));
+    fixture_until(fx.delivery_count == 2);
+    assert_true(imp_id_equal(imp_delivery_get(fx.deliveries[1])->job, waiting));
+    assert_int_equal(fixture_situation(&fx, waiting), JOB_SENDING);
+    end(1, IMP_DELIVERY_CONFIRMED);
+    assert_int_equal(fixture_release(&fx, running, fx.alice_session, fx.printer).status, IMP_OK);
+    fixture_settle(&fx);
+    end(2, IMP_DELIVERY_CONFIRMED);
+    assert_int_equal(fixture_situation(&fx, running), JOB_CONFIRMED);
+}
+
+static void a_crash_before_the_first_byte_resumes(void **state)
+{
+    (void)state;
+    int fd = -1;
+    struct crash_record *record = NULL;
+    imp_error error;
+    assert_int_equal(crash_record_create(&fd, &record, &error), IMP_OK);
+    assert_int_equal(crash_record_attach(fd, &error), IMP_OK);
+    imp_id job = held_and_released();
+    fixture_restart(&fx);
+    fixture_until(fx.delivery_count == 2);
+    assert_int_equal(fixture_situation(&fx, job), JOB_SENDING);
+    imp_delivery_first_byte(fx.deliveries[1]);
+    fixture_restart(&fx);
+    assert_int_equal(fixture_situation(&fx, job), JOB_UNCERTAIN);
+    assert_int_equal(fx.delivery_count, 2);
+    crash_record_detach();
+    crash_record_free(fd, record);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_job_is_held_for_its_owner),
+        TEST(jobs_are_there_after_a_restart),
+        TEST(an_unknown_owner_is_kept_for_review),
+        TEST(the_door_refuses_before_the_document),
+        TEST(an_abandoned_or_unfinished_intake_leaves_nothing),
+        TEST(owner_and_title_come_from_pjl_where_the_queue_says_so),
+        TEST(a_retry_after_a_lost_acknowledgement_is_the_same_job),
+        TEST(a_submission_after_an_acknowledgement_is_a_new_job),
+        TEST(acknowledged_rows_go_in_a_later_commit_and_old_ones_are_no_retry),
+        TEST(a_released_job_is_printed_once_and_shredded),
+        TEST(only_owner_and_delegate_may_release),
+        TEST(a_device_prints_one_job_at_a_time_in_order),
+        TEST(a_failed_delivery_returns_a_held_job),
+        TEST(a_private_job_is_shredded_when_its_queue_says),
+        TEST(trouble_and_late_evidence_are_shown),
+        TEST(a_direct_queue_prints_in_order_and_retries),
+        TEST(only_proof_of_ownership_cancels),
+        TEST(jobs_in_a_line_and_on_a_device_can_be_canceled),
+        TEST(a_view_shows_what_its_viewer_may_see),
+        TEST(ended_jobs_are_listed_when_asked_for),
+        TEST(held_jobs_expire_and_their_traces_go_in_time),
+        TEST(kept_documents_go_when_their_time_is_over),
+        TEST(a_clock_that_jumps_expires_nothing_until_confirmed),
+        TEST(a_delivery_that_a_crash_cut_off_is_uncertain),
+        TEST(a_crash_before_the_first_byte_resumes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
