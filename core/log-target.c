@@ -41,8 +41,15 @@ static int open_file(const char *path) {
     return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, LOG_FILE_MODE);
 }
 
+static const char *syslog_path = SYSLOG_PATH;
+
+void log_syslog_path_for_test(const char *path) {
+    syslog_path = path == NULL ? SYSLOG_PATH : path;
+}
+
 static int connect_syslog(void) {
-    struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = SYSLOG_PATH};
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", syslog_path);
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -1;
@@ -73,7 +80,7 @@ imp_status log_output_open(struct log_output *output, enum log_target target, co
     } else if (target == LOG_TO_SYSLOG) {
         fd = connect_syslog();
         if (fd < 0)
-            return imp_error_set(error, IMP_IO, "can't reach syslog at " SYSLOG_PATH ": %s",
+            return imp_error_set(error, IMP_IO, "can't reach syslog at %s: %s", syslog_path,
                                  strerror(errno));
     }
     *output = (struct log_output){.target = target, .fd = fd, .path = path};

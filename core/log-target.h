@@ -27,4 +27,7 @@ size_t log_output_prefix(enum log_target target, imp_log_level level,
 /* Writes whole lines; returns how many were lost. May block. */
 uint64_t log_output_write(struct log_output *output, const char *lines, size_t length);
 
+/* Tests: where the local syslog listens; NULL = /dev/log again. */
+void log_syslog_path_for_test(const char *path);
+
 #endif

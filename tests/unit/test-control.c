@@ -13,6 +13,7 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -31,6 +32,7 @@
 #include "core/loop.h"
 #include "core/metrics.h"
 #include "core/self.h"
+#include "core/time.h"
 
 #define DEADLINE_MS 20000
 
@@ -693,26 +695,25 @@ static void test_too_long_run_dir_is_explained(void **state) {
     assert_non_null(strstr(error.message, "run_dir: found"));
 }
 
-static void test_strangers_are_refused(void **state) {
-    (void)state;
-    char path[128];
-    if (getuid() != 0)
-        skip();
-    /* Mode and folder let them in here, so that the check of credentials is what refuses. */
-    snprintf(path, sizeof path, "%s/control.sock", folder);
-    chmod(folder, 0755);
-    chmod(path, 0666);
+/* What the server says to a client of a strange user with these groups, that asks
+ * for help. */
+static const char *greeting(gid_t group, gid_t supplementary) {
+    static char text[1024];
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    size_t used = 0;
     int ends[2];
+    snprintf(address.sun_path, sizeof address.sun_path, "%s/control.sock", folder);
     assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
     pid_t pid = fork();
+    assert_true(pid >= 0);
     if (pid == 0) {
-        struct sockaddr_un address = {.sun_family = AF_UNIX};
-        snprintf(address.sun_path, sizeof address.sun_path, "%.100s", path);
-        char text[512];
+        static const char help[] = "\0\0\0\x12\1{\"argv\":[\"help\"]}";
         int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-        if (setgid(65534) != 0 || setuid(65534) != 0 ||
+        if (setgroups(1, &supplementary) != 0 || setgid(group) != 0 || setuid(65533) != 0 ||
             connect(fd, (struct sockaddr *)&address, sizeof address) != 0)
             _exit(1);
+        /* Refused ones may find it closed already. */
+        (void)!send(fd, help, sizeof help - 1, MSG_NOSIGNAL);
         ssize_t length;
         while ((length = read(fd, text, sizeof text)) > 0)
             if (write(ends[1], text, (size_t)length) != length)
@@ -721,21 +722,71 @@ static void test_strangers_are_refused(void **state) {
     }
     close(ends[1]);
     fcntl(ends[0], F_SETFL, O_NONBLOCK);
-    char text[1024];
-    size_t used = 0;
     for (int waited = 0;; waited++) {
+        char part[1024];
+        size_t part_used = 0;
         assert_true(waited < DEADLINE_MS);
         while (loop_run_once(imp_loop_control(), false))
             continue;
         struct pollfd wait = {.fd = ends[0], .events = POLLIN};
         poll(&wait, 1, 1);
-        if (!drain(ends[0], text, sizeof text, &used))
+        bool is_open = drain(ends[0], part, sizeof part, &part_used);
+        size_t room = sizeof text - 1 - used;
+        memcpy(text + used, part, part_used < room ? part_used : room);
+        used += part_used < room ? part_used : room;
+        if (!is_open)
             break;
     }
+    text[used] = '\0';
     close(ends[0]);
     waitpid(pid, NULL, 0);
-    assert_true(used > CONTROL_HEADER_SIZE);
-    assert_non_null(strstr(text + CONTROL_HEADER_SIZE, "only root and members of the control"));
+    return used > CONTROL_HEADER_SIZE ? text + CONTROL_HEADER_SIZE : "";
+}
+
+static void test_credentials_decide_who_may(void **state) {
+    (void)state;
+    char path[128];
+    struct group *group = getgrnam("nogroup");
+    struct stat status;
+    if (getuid() != 0 || group == NULL)
+        skip();
+    control_stop();
+    assert_int_equal(control_start(folder, "nogroup", &error), IMP_OK);
+    snprintf(path, sizeof path, "%s/control.sock", folder);
+    assert_int_equal(stat(path, &status), 0);
+    assert_int_equal(status.st_gid, group->gr_gid);
+    /* Mode and folder let everybody in here, so that the check of credentials is what refuses. */
+    chmod(folder, 0755);
+    chmod(path, 0666);
+    assert_non_null(strstr(greeting(65532, 65531), "only root and members of the control group"));
+    assert_non_null(strstr(greeting(group->gr_gid, 65531), "imprimctl help"));
+    assert_non_null(strstr(greeting(65532, group->gr_gid), "imprimctl help"));
+    /* A group that is not there lets nobody in. */
+    control_stop();
+    assert_int_equal(control_start(folder, "no-such-group-here", &error), IMP_OK);
+    chmod(path, 0666);
+    assert_non_null(
+        strstr(greeting(group->gr_gid, 65531), "only root and members of the control group"));
+}
+
+static void test_silent_client_is_hung_up_on(void **state) {
+    (void)state;
+    char byte;
+    time_freeze_for_test(imp_now(), imp_ticks());
+    int fd = connect_raw();
+    while (loop_run_once(imp_loop_control(), false))
+        continue;
+    time_advance_for_test(9 * IMP_SECOND);
+    while (loop_run_once(imp_loop_control(), false))
+        continue;
+    assert_int_equal(recv(fd, &byte, 1, 0), -1);
+    assert_int_equal(errno, EAGAIN);
+    time_advance_for_test(2 * IMP_SECOND);
+    while (loop_run_once(imp_loop_control(), false))
+        continue;
+    assert_int_equal(recv(fd, &byte, 1, 0), 0);
+    close(fd);
+    time_thaw_for_test();
 }
 
 static void test_broken_frames_are_answered_and_end_the_connection(void **state) {
@@ -828,7 +879,8 @@ int main(void) {
         TEST(test_socket_is_private_and_owned),
         TEST(test_second_server_is_refused_and_a_dead_ones_socket_replaced),
         TEST(test_too_long_run_dir_is_explained),
-        TEST(test_strangers_are_refused),
+        TEST(test_credentials_decide_who_may),
+        TEST(test_silent_client_is_hung_up_on),
         TEST(test_broken_frames_are_answered_and_end_the_connection),
         TEST(test_deep_json_never_reaches_the_parser),
         TEST(test_local_runs_give_frames_and_status),

@@ -13,9 +13,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "core/log-target.h"
 #include "core/log.h"
 #include "core/time.h"
 
@@ -192,6 +196,89 @@ static void test_flush_waits_for_what_was_logged(void **state) {
     unlink(path);
 }
 
+/* Logs one line in a child whose standard error is a pipe; the journal's variable names that pipe, or
+ * another one. First of all tests, because the log looks at the variable once. */
+static void line_under_journal(bool is_ours, char *text, size_t size) {
+    int ends[2];
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        struct stat status;
+        char stream[64];
+        if (fstat(ends[1], &status) != 0)
+            _exit(1);
+        snprintf(stream, sizeof stream, "%llu:%llu", (unsigned long long)status.st_dev,
+                 (unsigned long long)status.st_ino + (is_ours ? 0 : 1));
+        setenv("JOURNAL_STREAM", stream, 1);
+        dup2(ends[1], STDERR_FILENO);
+        imp_log(NULL, IMP_LOG_WARNING, "a", "n=%d", 1);
+        _exit(0);
+    }
+    close(ends[1]);
+    ssize_t length = read(ends[0], text, size - 1);
+    text[length < 0 ? 0 : length] = '\0';
+    close(ends[0]);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+static void test_lines_have_a_priority_under_the_journal_alone(void **state) {
+    (void)state;
+    char text[512];
+    line_under_journal(true, text, sizeof text);
+    assert_memory_equal(text, "<4>2", 4);
+    assert_non_null(strstr(text, " warning core a n=1\n"));
+    line_under_journal(false, text, sizeof text);
+    assert_int_equal(text[0], '2');
+}
+
+static int bind_syslog(const char *path) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    unlink(path);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    return fd;
+}
+
+static void test_syslog_gets_one_datagram_a_line_and_may_restart(void **state) {
+    (void)state;
+    char folder[] = "/tmp/imprimatur-test-log-XXXXXX", path[64], text[512], head[64];
+    imp_error error;
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/log", folder);
+    log_syslog_path_for_test(path);
+    assert_int_equal(log_open(LOG_TO_SYSLOG, NULL, IMP_LOG_INFO, 0, &error), IMP_IO);
+    assert_non_null(strstr(error.message, "can't reach syslog at "));
+    int fd = bind_syslog(path);
+    assert_int_equal(log_open(LOG_TO_SYSLOG, NULL, IMP_LOG_INFO, 0, &error), IMP_OK);
+    imp_log(NULL, IMP_LOG_ERROR, "one", "n=1");
+    ssize_t length = recv(fd, text, sizeof text - 1, 0);
+    assert_true(length > 0);
+    text[length] = '\0';
+    snprintf(head, sizeof head, "<27>imprimd[%d]: 2", (int)getpid());
+    assert_memory_equal(text, head, strlen(head));
+    assert_non_null(strstr(text, " error core one n=1"));
+    assert_null(strchr(text, '\n'));
+    /* The daemon goes: the line is lost and counted. It comes back: the next line finds it. */
+    close(fd);
+    unlink(path);
+    uint64_t dropped = log_dropped();
+    imp_log(NULL, IMP_LOG_ERROR, "two", "n=2");
+    assert_int_equal(log_dropped(), dropped + 1);
+    fd = bind_syslog(path);
+    imp_log(NULL, IMP_LOG_ERROR, "three", "n=3");
+    length = recv(fd, text, sizeof text - 1, 0);
+    assert_true(length > 0);
+    text[length] = '\0';
+    assert_non_null(strstr(text, " error core three n=3"));
+    close(fd);
+    log_stop();
+    log_syslog_path_for_test(NULL);
+    unlink(path);
+    rmdir(folder);
+}
+
 /* A reader that stopped: the pipe is full, lines are dropped and counted, and no logger waits. */
 static void test_full_pipe_drops_counts_and_never_blocks(void **state) {
     (void)state;
@@ -230,6 +317,7 @@ static void test_full_pipe_drops_counts_and_never_blocks(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_lines_have_a_priority_under_the_journal_alone),
         cmocka_unit_test_setup_teardown(test_line_has_time_level_module_event_and_pairs,
                                         start_capture, stop_capture),
         cmocka_unit_test_setup_teardown(test_level_decides, start_capture, stop_capture),
@@ -242,6 +330,7 @@ int main(void) {
         cmocka_unit_test(test_file_is_private_and_reopened_after_rotation),
         cmocka_unit_test(test_thread_writes_all_lines_before_stop),
         cmocka_unit_test(test_flush_waits_for_what_was_logged),
+        cmocka_unit_test(test_syslog_gets_one_datagram_a_line_and_may_restart),
         cmocka_unit_test(test_full_pipe_drops_counts_and_never_blocks),
     };
     return cmocka_run_group_tests_name("log", tests, NULL, NULL);
