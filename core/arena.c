@@ -14,7 +14,8 @@ struct arena_chunk {
     max_align_t memory[];
 };
 
-void *arena_alloc(struct arena *arena, size_t size) {
+void *arena_alloc(struct arena *arena, size_t size)
+{
     struct arena_chunk *chunk = NULL;
     if (size <= PTRDIFF_MAX - sizeof *chunk)
         chunk = calloc(1, sizeof *chunk + size);
@@ -27,7 +28,8 @@ void *arena_alloc(struct arena *arena, size_t size) {
     return chunk->memory;
 }
 
-char *arena_strdup(struct arena *arena, const char *text) {
+char *arena_strdup(struct arena *arena, const char *text)
+{
     if (text == NULL)
         return NULL;
     size_t size = strlen(text) + 1;
@@ -37,7 +39,8 @@ char *arena_strdup(struct arena *arena, const char *text) {
     return copy;
 }
 
-char *arena_printf(struct arena *arena, const char *format, ...) {
+char *arena_printf(struct arena *arena, const char *format, ...)
+{
     va_list arguments, again;
     va_start(arguments, format);
     va_copy(again, arguments);
@@ -50,7 +53,8 @@ char *arena_printf(struct arena *arena, const char *format, ...) {
     return text;
 }
 
-void arena_free(struct arena *arena) {
+void arena_free(struct arena *arena)
+{
     while (arena->newest != NULL) {
         struct arena_chunk *chunk = arena->newest;
         arena->newest = chunk->older;

@@ -25,13 +25,15 @@ static const char *const status_names[] = {
     [IMP_UNAVAILABLE] = "unavailable",
 };
 
-const char *imp_status_name(imp_status status) {
+const char *imp_status_name(imp_status status)
+{
     if (status < 0 || (size_t)status >= sizeof status_names / sizeof status_names[0])
         return "unknown";
     return status_names[status];
 }
 
-imp_status imp_error_set(imp_error *error, imp_status status, const char *format, ...) {
+imp_status imp_error_set(imp_error *error, imp_status status, const char *format, ...)
+{
     char text[2 * IMP_ERROR_MESSAGE_MAX];
     va_list arguments;
     if (error == NULL)
@@ -51,13 +53,15 @@ imp_status imp_error_set(imp_error *error, imp_status status, const char *format
 
 /* ---- identifiers ---- */
 
-imp_id imp_id_new(void) {
+imp_id imp_id_new(void)
+{
     imp_id id = {{0}};
     imp_random(id.bytes, sizeof id.bytes);
     return id;
 }
 
-char *imp_id_format(imp_id id, char text[IMP_ID_TEXT_SIZE]) {
+char *imp_id_format(imp_id id, char text[IMP_ID_TEXT_SIZE])
+{
     static const char digits[] = "0123456789abcdef";
     for (size_t i = 0; i < sizeof id.bytes; i++) {
         text[2 * i] = digits[id.bytes[i] >> 4];
@@ -67,7 +71,8 @@ char *imp_id_format(imp_id id, char text[IMP_ID_TEXT_SIZE]) {
     return text;
 }
 
-static int digit_value(char digit) {
+static int digit_value(char digit)
+{
     if (digit >= '0' && digit <= '9')
         return digit - '0';
     if (digit >= 'a' && digit <= 'f')
@@ -77,7 +82,8 @@ static int digit_value(char digit) {
     return -1;
 }
 
-imp_status imp_id_parse(const char *text, imp_id *id) {
+imp_status imp_id_parse(const char *text, imp_id *id)
+{
     imp_id parsed;
     if (text == NULL)
         return IMP_INVALID;
@@ -96,23 +102,27 @@ imp_status imp_id_parse(const char *text, imp_id *id) {
     return IMP_OK;
 }
 
-bool imp_id_is_zero(imp_id id) {
+bool imp_id_is_zero(imp_id id)
+{
     static const imp_id zero;
     return memcmp(id.bytes, zero.bytes, sizeof id.bytes) == 0;
 }
 
-bool imp_id_equal(imp_id a, imp_id b) {
+bool imp_id_equal(imp_id a, imp_id b)
+{
     return memcmp(a.bytes, b.bytes, sizeof a.bytes) == 0;
 }
 
 /* ---- secrets in memory ---- */
 
-void imp_wipe(void *buffer, size_t length) {
+void imp_wipe(void *buffer, size_t length)
+{
     if (length > 0)
         explicit_bzero(buffer, length);
 }
 
-bool imp_equal_constant_time(const void *a, const void *b, size_t length) {
+bool imp_equal_constant_time(const void *a, const void *b, size_t length)
+{
     const volatile uint8_t *x = a, *y = b;
     uint8_t difference = 0;
     for (size_t i = 0; i < length; i++)

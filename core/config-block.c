@@ -9,7 +9,8 @@
 
 #define ENTRIES_FIRST 32u
 
-struct config_block *config_block_new(uint64_t conf_size) {
+struct config_block *config_block_new(uint64_t conf_size)
+{
     struct config_block *block = calloc(1, sizeof *block);
     if (block == NULL)
         return NULL;
@@ -22,7 +23,8 @@ struct config_block *config_block_new(uint64_t conf_size) {
     return block;
 }
 
-void config_block_free(struct config_block *block) {
+void config_block_free(struct config_block *block)
+{
     if (block == NULL)
         return;
     arena_free(&block->arena);
@@ -30,8 +32,8 @@ void config_block_free(struct config_block *block) {
     free(block);
 }
 
-struct config_entry *config_block_add(struct config_block *block, const char *top,
-                                      const char *path) {
+struct config_entry *config_block_add(struct config_block *block, const char *top, const char *path)
+{
     if (block->count == block->capacity) {
         uint32_t capacity = block->capacity == 0 ? ENTRIES_FIRST : 2 * block->capacity;
         struct block_entry *entries = realloc(block->entries, capacity * sizeof *entries);
@@ -51,39 +53,47 @@ struct config_entry *config_block_add(struct config_block *block, const char *to
     return &entry->shown;
 }
 
-const void *config_block_data(const struct config_block *block) {
+const void *config_block_data(const struct config_block *block)
+{
     return block->data;
 }
 
-void *config_block_data_mutable(struct config_block *block) {
+void *config_block_data_mutable(struct config_block *block)
+{
     return block->data;
 }
 
-struct arena *config_block_arena(struct config_block *block) {
+struct arena *config_block_arena(struct config_block *block)
+{
     return &block->arena;
 }
 
-uint32_t config_block_entry_count(const struct config_block *block) {
+uint32_t config_block_entry_count(const struct config_block *block)
+{
     return block->count;
 }
 
-const struct config_entry *config_block_entry(const struct config_block *block, uint32_t index) {
+const struct config_entry *config_block_entry(const struct config_block *block, uint32_t index)
+{
     return index < block->count ? &block->entries[index].shown : NULL;
 }
 
-static struct config_entry *find(const struct config_block *block, const char *path) {
+static struct config_entry *find(const struct config_block *block, const char *path)
+{
     for (uint32_t i = 0; i < block->count; i++)
         if (strcmp(block->entries[i].shown.path, path) == 0)
             return &block->entries[i].shown;
     return NULL;
 }
 
-const struct config_entry *config_block_find(const struct config_block *block, const char *path) {
+const struct config_entry *config_block_find(const struct config_block *block, const char *path)
+{
     return find(block, path);
 }
 
 void config_block_set_default(struct config_block *block, const char *path, const char **field,
-                              char *value) {
+                              char *value)
+{
     struct config_entry *entry = find(block, path);
     if (entry == NULL || strcmp(entry->origin, CONFIG_ORIGIN_DEFAULT) != 0 || value == NULL)
         return;
@@ -94,7 +104,8 @@ void config_block_set_default(struct config_block *block, const char *path, cons
 /* ---- comparing ---- */
 
 /* The end of the run of entries that come from one top-level setting. */
-static uint32_t run_end(const struct config_block *block, uint32_t start) {
+static uint32_t run_end(const struct config_block *block, uint32_t start)
+{
     uint32_t end = start;
     while (end < block->count && strcmp(block->entries[end].top, block->entries[start].top) == 0)
         end++;
@@ -104,7 +115,8 @@ static uint32_t run_end(const struct config_block *block, uint32_t start) {
 /* The first entry that differs in two runs of the same setting, or NULL. */
 static const struct config_entry *run_difference(const struct config_block *current, uint32_t i,
                                                  uint32_t i_end, const struct config_block *next,
-                                                 uint32_t j, uint32_t j_end) {
+                                                 uint32_t j, uint32_t j_end)
+{
     for (; i < i_end && j < j_end; i++, j++) {
         const struct config_entry *a = &current->entries[i].shown, *b = &next->entries[j].shown;
         if (strcmp(a->path, b->path) != 0 || strcmp(a->value, b->value) != 0)
@@ -116,7 +128,8 @@ static const struct config_entry *run_difference(const struct config_block *curr
 }
 
 enum config_change config_block_compare(const struct config_block *current,
-                                        const struct config_block *next, const char **path) {
+                                        const struct config_block *next, const char **path)
+{
     enum config_change change = CONFIG_SAME;
     const char *first = NULL;
     uint32_t i = 0, j = 0;
@@ -142,8 +155,8 @@ enum config_change config_block_compare(const struct config_block *current,
                                      : i < current->count ? &current->entries[i]
                                                           : NULL;
     if (rest != NULL) {
-        bool is_listen = (i == current->count || j == next->count) &&
-                         strcmp(rest->top, CONFIG_LISTEN) == 0;
+        bool is_listen =
+            (i == current->count || j == next->count) && strcmp(rest->top, CONFIG_LISTEN) == 0;
         enum config_change this_change = is_listen ? CONFIG_LIVE : CONFIG_RESTART;
         if (this_change > change) {
             change = this_change;

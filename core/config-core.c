@@ -103,7 +103,8 @@ const imp_option config_core_rows[] = {
     IMP_OPT_END,
 };
 
-imp_log_level config_log_level(const struct config_core *core) {
+imp_log_level config_log_level(const struct config_core *core)
+{
     /* LOG_LEVELS begins with critical, and syslog's numbers have no holes. */
     return IMP_LOG_CRITICAL + (imp_log_level)core->log_level;
 }
@@ -111,7 +112,8 @@ imp_log_level config_log_level(const struct config_core *core) {
 /* "/var/lib/imprimatur/x" of instance "b" is "/var/lib/imprimatur-b/x". The last place counts: the
  * project may be installed below a folder that is named after it. */
 static void set_instance_path(struct config_block *block, const char *name, const char **field,
-                              const char *instance) {
+                              const char *instance)
+{
     static const char project[] = "/imprimatur";
     const char *place = NULL;
     for (const char *next = strstr(*field, project); next != NULL; next = strstr(next + 1, project))
@@ -125,14 +127,16 @@ static void set_instance_path(struct config_block *block, const char *name, cons
 }
 
 static imp_status fail(const struct config_block *block, const char *label, const char *name,
-                       const char *found, const char *expected, imp_error *error) {
+                       const char *found, const char *expected, imp_error *error)
+{
     const struct config_entry *entry = config_block_find(block, name);
     bool is_default = entry == NULL || strcmp(entry->origin, "default") == 0;
     return config_value_error(error, is_default ? label : entry->origin, name, found, expected);
 }
 
 static imp_status check_absolute(const struct config_block *block, const char *label,
-                                 const char *name, const char *path, imp_error *error) {
+                                 const char *name, const char *path, imp_error *error)
+{
     if (path[0] == '/')
         return IMP_OK;
     return fail(block, label, name, config_block_find(block, name)->value,
@@ -140,7 +144,8 @@ static imp_status check_absolute(const struct config_block *block, const char *l
 }
 
 static imp_status check(struct config_block *block, const char *main_file, const char *label,
-                        imp_error *error) {
+                        imp_error *error)
+{
     struct config_core *core = config_block_data_mutable(block);
     struct arena *arena = config_block_arena(block);
     if (*core->instance != '\0') {
@@ -173,11 +178,10 @@ static imp_status check(struct config_block *block, const char *main_file, const
     }
     if (core->modules_dir[0] != '/') {
         const char *slash = strrchr(main_file, '/');
-        core->modules_dir =
-            slash == NULL
-                ? core->modules_dir
-                : arena_printf(arena, "%.*s%s", (int)(slash + 1 - main_file), main_file,
-                               core->modules_dir);
+        core->modules_dir = slash == NULL
+                                ? core->modules_dir
+                                : arena_printf(arena, "%.*s%s", (int)(slash + 1 - main_file),
+                                               main_file, core->modules_dir);
     }
     if (arena->has_failed)
         return imp_error_set(error, IMP_LIMIT, "out of memory");
@@ -185,7 +189,8 @@ static imp_status check(struct config_block *block, const char *main_file, const
 }
 
 imp_status config_core_read(const char *main_file, const struct config_overlay *overlay,
-                            struct config_block **block, imp_error *error) {
+                            struct config_block **block, imp_error *error)
+{
     config_t parsed;
     const char *slash = strrchr(main_file, '/');
     const char *label = slash == NULL ? main_file : slash + 1;

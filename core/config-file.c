@@ -15,12 +15,14 @@
 
 #define FILE_SUFFIX ".conf"
 
-static const char *base_name(const char *path) {
+static const char *base_name(const char *path)
+{
     const char *slash = strrchr(path, '/');
     return slash == NULL ? path : slash + 1;
 }
 
-bool config_name_is_valid(const char *name, size_t size) {
+bool config_name_is_valid(const char *name, size_t size)
+{
     size_t length = strlen(name);
     if (length == 0 || length >= size || name[0] < 'a' || name[0] > 'z')
         return false;
@@ -28,11 +30,12 @@ bool config_name_is_valid(const char *name, size_t size) {
 }
 
 /* A file that somebody else can write is no configuration: what it says gets ports and rights. */
-static imp_status check_owner(const char *path, const struct stat *status, imp_error *error) {
+static imp_status check_owner(const char *path, const struct stat *status, imp_error *error)
+{
     if (status->st_uid != 0 && status->st_uid != geteuid())
         return imp_error_set(error, IMP_DENIED,
-                             "%s: found owner uid %u, expected root or our own user (uid %u)",
-                             path, (unsigned)status->st_uid, (unsigned)geteuid());
+                             "%s: found owner uid %u, expected root or our own user (uid %u)", path,
+                             (unsigned)status->st_uid, (unsigned)geteuid());
     if ((status->st_mode & (S_IWGRP | S_IWOTH)) != 0)
         return imp_error_set(error, IMP_DENIED,
                              "%s: found mode %04o, expected one that only the owner may write "
@@ -41,7 +44,8 @@ static imp_status check_owner(const char *path, const struct stat *status, imp_e
     return IMP_OK;
 }
 
-static imp_status parse_error(const config_t *parsed, const char *label, imp_error *error) {
+static imp_status parse_error(const config_t *parsed, const char *label, imp_error *error)
+{
     const char *file = config_error_file(parsed);
     const char *text = config_error_text(parsed);
     bool is_syntax = text == NULL || strcmp(text, "syntax error") == 0;
@@ -53,7 +57,8 @@ static imp_status parse_error(const config_t *parsed, const char *label, imp_err
 }
 
 /* libconfig keeps the names as the directives spell them and opens them below its include folder. */
-static imp_status check_included(const config_t *parsed, imp_error *error) {
+static imp_status check_included(const config_t *parsed, imp_error *error)
+{
     for (unsigned i = 0; i < parsed->num_filenames; i++) {
         char path[4096];
         struct stat status;
@@ -71,8 +76,8 @@ static imp_status check_included(const config_t *parsed, imp_error *error) {
     return IMP_OK;
 }
 
-imp_status config_file_read(const char *path, const char *label, config_t *parsed,
-                            imp_error *error) {
+imp_status config_file_read(const char *path, const char *label, config_t *parsed, imp_error *error)
+{
     struct stat status;
     imp_status result;
     FILE *stream = NULL;
@@ -125,7 +130,8 @@ done:
 }
 
 imp_status config_file_parse(const char *text, const char *label, config_t *parsed,
-                             imp_error *error) {
+                             imp_error *error)
+{
     config_init(parsed);
     if (config_read_string(parsed, text) == CONFIG_TRUE)
         return IMP_OK;
@@ -135,7 +141,8 @@ imp_status config_file_parse(const char *text, const char *label, config_t *pars
 }
 
 const char *config_file_where(const config_setting_t *setting, const char *label,
-                              char where[CONFIG_PATH_SIZE]) {
+                              char where[CONFIG_PATH_SIZE])
+{
     const char *file = config_setting_source_file(setting);
     snprintf(where, CONFIG_PATH_SIZE, "%s:%u", file == NULL ? label : base_name(file),
              config_setting_source_line(setting));
@@ -144,18 +151,21 @@ const char *config_file_where(const config_setting_t *setting, const char *label
 
 /* ---- the folder ---- */
 
-static int is_conf_file(const struct dirent *entry) {
+static int is_conf_file(const struct dirent *entry)
+{
     size_t length = strlen(entry->d_name), suffix = strlen(FILE_SUFFIX);
     return entry->d_name[0] != '.' && length > suffix &&
            strcmp(entry->d_name + length - suffix, FILE_SUFFIX) == 0;
 }
 
-static int by_name(const struct dirent **a, const struct dirent **b) {
+static int by_name(const struct dirent **a, const struct dirent **b)
+{
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
 imp_status config_file_list(const char *folder, struct arena *arena, struct config_file_list *list,
-                            imp_error *error) {
+                            imp_error *error)
+{
     struct dirent **entries = NULL;
     struct stat status;
     imp_status result = IMP_OK;
@@ -199,7 +209,8 @@ imp_status config_file_list(const char *folder, struct arena *arena, struct conf
 }
 
 imp_status config_file_group(config_t *parsed, const char *name, const char *label,
-                             config_setting_t **group, imp_error *error) {
+                             config_setting_t **group, imp_error *error)
+{
     config_setting_t *root = config_root_setting(parsed);
     char where[CONFIG_PATH_SIZE];
     *group = NULL;
@@ -207,11 +218,11 @@ imp_status config_file_group(config_t *parsed, const char *name, const char *lab
         config_setting_t *setting = config_setting_get_elem(root, (unsigned)i);
         bool is_ours = strcmp(config_setting_name(setting), name) == 0;
         if (!is_ours || !config_setting_is_group(setting))
-            return imp_error_set(error, IMP_INVALID,
-                                 "%s: %s: found %s, expected one group %s: { ... }; and nothing else",
-                                 config_file_where(setting, label, where),
-                                 config_setting_name(setting),
-                                 is_ours ? "no group" : "another name than the file's", name);
+            return imp_error_set(
+                error, IMP_INVALID,
+                "%s: %s: found %s, expected one group %s: { ... }; and nothing else",
+                config_file_where(setting, label, where), config_setting_name(setting),
+                is_ours ? "no group" : "another name than the file's", name);
         *group = setting;
     }
     if (*group == NULL)

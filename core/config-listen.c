@@ -19,7 +19,8 @@
 
 /* ---- addresses and networks ---- */
 
-static bool parse_port(const char *text, uint16_t *port) {
+static bool parse_port(const char *text, uint16_t *port)
+{
     uint32_t number = 0;
     if (*text == '\0')
         return false;
@@ -35,7 +36,8 @@ static bool parse_port(const char *text, uint16_t *port) {
 }
 
 imp_status config_parse_address(const char *text, struct sockaddr_storage *address,
-                                socklen_t *length, bool *is_any) {
+                                socklen_t *length, bool *is_any)
+{
     char host[INET6_ADDRSTRLEN + 3];
     uint16_t port;
     const char *split = strrchr(text, ' ');
@@ -79,7 +81,8 @@ imp_status config_parse_address(const char *text, struct sockaddr_storage *addre
 
 static const uint8_t v4_mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF};
 
-imp_status config_parse_network(const char *text, struct config_network *network) {
+imp_status config_parse_network(const char *text, struct config_network *network)
+{
     char host[INET6_ADDRSTRLEN];
     const char *slash = strchr(text, '/');
     size_t length = slash == NULL ? strlen(text) : (size_t)(slash - text);
@@ -114,8 +117,8 @@ imp_status config_parse_network(const char *text, struct config_network *network
     return IMP_OK;
 }
 
-bool config_network_contains(const struct config_network *network,
-                             const struct sockaddr *address) {
+bool config_network_contains(const struct config_network *network, const struct sockaddr *address)
+{
     uint8_t bytes[16];
     if (address->sa_family == AF_INET) {
         memcpy(bytes, v4_mapped, sizeof v4_mapped);
@@ -132,8 +135,8 @@ bool config_network_contains(const struct config_network *network,
     return rest == 0 || ((bytes[whole] ^ network->bytes[whole]) >> (8 - rest)) == 0;
 }
 
-bool config_listener_allows(const struct config_listener *listener,
-                            const struct sockaddr *address) {
+bool config_listener_allows(const struct config_listener *listener, const struct sockaddr *address)
+{
     for (uint32_t i = 0; i < listener->allow_count; i++)
         if (config_network_contains(&listener->allow[i], address))
             return true;
@@ -150,7 +153,8 @@ struct listen_reader {
 };
 
 static imp_status fail(const struct listen_reader *reader, const config_setting_t *setting,
-                       const char *name, const char *found, const char *expected) {
+                       const char *name, const char *found, const char *expected)
+{
     char where[CONFIG_PATH_SIZE], path[CONFIG_PATH_SIZE];
     if (name == NULL)
         snprintf(path, sizeof path, "%s.listen", reader->module);
@@ -161,24 +165,28 @@ static imp_status fail(const struct listen_reader *reader, const config_setting_
 }
 
 static imp_status fail_value(const struct listen_reader *reader, const config_setting_t *setting,
-                             const char *name, const char *expected) {
+                             const char *name, const char *expected)
+{
     char found[CONFIG_FOUND_SIZE];
     return fail(reader, setting, name, config_value_found(setting, found), expected);
 }
 
 static imp_status read_name(const struct listen_reader *reader, const config_setting_t *setting,
-                            struct config_listener *listener) {
+                            struct config_listener *listener)
+{
     const char *text = config_setting_get_string(setting);
     if (config_setting_type(setting) != CONFIG_TYPE_STRING || text == NULL ||
         !config_name_is_valid(text, sizeof listener->name))
-        return fail_value(reader, setting, "name",
-                          "a name such as \"lpd\": at most 31 of a-z, 0-9 and \"-\", a letter first");
+        return fail_value(
+            reader, setting, "name",
+            "a name such as \"lpd\": at most 31 of a-z, 0-9 and \"-\", a letter first");
     memcpy(listener->name, text, strlen(text) + 1);
     return IMP_OK;
 }
 
 static imp_status read_address(const struct listen_reader *reader, const config_setting_t *setting,
-                               struct config_listener *listener) {
+                               struct config_listener *listener)
+{
     const char *text = config_setting_get_string(setting);
     if (config_setting_type(setting) != CONFIG_TYPE_STRING || text == NULL ||
         config_parse_address(text, &listener->address, &listener->address_length,
@@ -192,7 +200,8 @@ static imp_status read_address(const struct listen_reader *reader, const config_
 }
 
 static imp_status read_tls(const struct listen_reader *reader, const config_setting_t *setting,
-                           struct config_listener *listener) {
+                           struct config_listener *listener)
+{
     static const imp_option row = {.type = IMP_OPTION_ENUM, .choices = "none|implicit|starttls"};
     char expected[CONFIG_EXPECTED_SIZE];
     int64_t choice;
@@ -203,7 +212,8 @@ static imp_status read_tls(const struct listen_reader *reader, const config_sett
 }
 
 static imp_status read_proxy(const struct listen_reader *reader, const config_setting_t *setting,
-                             struct config_listener *listener) {
+                             struct config_listener *listener)
+{
     if (config_setting_type(setting) != CONFIG_TYPE_BOOL)
         return fail_value(reader, setting, "proxy", "true or false");
     listener->proxy = config_setting_get_bool(setting) != 0;
@@ -211,7 +221,8 @@ static imp_status read_proxy(const struct listen_reader *reader, const config_se
 }
 
 static imp_status read_allow(const struct listen_reader *reader, const config_setting_t *setting,
-                             struct config_listener *listener) {
+                             struct config_listener *listener)
+{
     char found[CONFIG_FOUND_SIZE];
     if (!config_setting_is_array(setting) && !config_setting_is_list(setting))
         return fail_value(reader, setting, "allow", NETWORK_EXPECTED);
@@ -242,7 +253,8 @@ static imp_status read_allow(const struct listen_reader *reader, const config_se
 
 /* A setting that belongs to the module: kept as text. */
 static imp_status read_other(const struct listen_reader *reader, const config_setting_t *setting,
-                             struct config_listener *listener) {
+                             struct config_listener *listener)
+{
     char found[CONFIG_FOUND_SIZE];
     const char *name = config_setting_name(setting), *text;
     const imp_option row = {.type = IMP_OPTION_STRING};
@@ -279,20 +291,20 @@ static const struct {
 #define LISTEN_ROWS (sizeof listen_rows / sizeof listen_rows[0])
 
 static imp_status read_listener(const struct listen_reader *reader, const config_setting_t *group,
-                                struct config_listener *listener) {
+                                struct config_listener *listener)
+{
     char where[CONFIG_PATH_SIZE];
     int count = config_setting_length(group);
     snprintf(listener->module, sizeof listener->module, "%s", reader->module);
-    listener->origin =
-        arena_strdup(reader->arena, config_file_where(group, reader->label, where));
-    listener->settings =
-        arena_alloc(reader->arena, (size_t)count * sizeof *listener->settings + 1);
+    listener->origin = arena_strdup(reader->arena, config_file_where(group, reader->label, where));
+    listener->settings = arena_alloc(reader->arena, (size_t)count * sizeof *listener->settings + 1);
     if (listener->settings == NULL)
         return imp_error_set(reader->error, IMP_LIMIT, "out of memory");
     for (int i = 0; i < count; i++) {
         const config_setting_t *setting = config_setting_get_elem(group, (unsigned)i);
         size_t row = 0;
-        while (row < LISTEN_ROWS && strcmp(listen_rows[row].name, config_setting_name(setting)) != 0)
+        while (row < LISTEN_ROWS &&
+               strcmp(listen_rows[row].name, config_setting_name(setting)) != 0)
             row++;
         imp_status status = row < LISTEN_ROWS ? listen_rows[row].read(reader, setting, listener)
                                               : read_other(reader, setting, listener);
@@ -302,14 +314,14 @@ static imp_status read_listener(const struct listen_reader *reader, const config
     for (size_t row = 0; row < LISTEN_ROWS; row++)
         if (listen_rows[row].is_required &&
             config_setting_get_member(group, listen_rows[row].name) == NULL)
-            return fail(reader, group, listen_rows[row].name, "nothing",
-                        listen_rows[row].expected);
+            return fail(reader, group, listen_rows[row].name, "nothing", listen_rows[row].expected);
     return IMP_OK;
 }
 
 static imp_status refuse_twice(const struct listen_reader *reader, const config_setting_t *group,
                                const struct config_listener *items, uint32_t count,
-                               const struct config_listener *listener) {
+                               const struct config_listener *listener)
+{
     char found[CONFIG_PATH_SIZE];
     for (uint32_t i = 0; i < count; i++) {
         const struct config_listener *other = &items[i];
@@ -329,9 +341,10 @@ static imp_status refuse_twice(const struct listen_reader *reader, const config_
     return IMP_OK;
 }
 
-imp_status config_listen_parse(const config_setting_t *group, const char *module,
-                               const char *label, struct arena *arena,
-                               struct config_listener *items, uint32_t *count, imp_error *error) {
+imp_status config_listen_parse(const config_setting_t *group, const char *module, const char *label,
+                               struct arena *arena, struct config_listener *items, uint32_t *count,
+                               imp_error *error)
+{
     struct listen_reader reader = {
         .module = module, .label = label, .arena = arena, .error = error};
     const config_setting_t *listen = config_setting_get_member(group, "listen");
@@ -368,7 +381,8 @@ struct owned_listeners {
 };
 
 imp_status config_listen_read(const char *main_file, const char *module,
-                              struct config_listeners **listeners, imp_error *error) {
+                              struct config_listeners **listeners, imp_error *error)
+{
     struct arena scratch = {0};
     struct config_file_list files;
     struct config_block *core = NULL;
@@ -377,10 +391,8 @@ imp_status config_listen_read(const char *main_file, const char *module,
     *listeners = NULL;
     struct owned_listeners *made = calloc(1, sizeof *made);
     struct config_listener *items =
-        made == NULL ? NULL
-                     : arena_alloc(&made->arena, CONFIG_LISTENERS_MAX * sizeof *items);
-    imp_status status =
-        items == NULL ? imp_error_set(error, IMP_LIMIT, "out of memory") : IMP_OK;
+        made == NULL ? NULL : arena_alloc(&made->arena, CONFIG_LISTENERS_MAX * sizeof *items);
+    imp_status status = items == NULL ? imp_error_set(error, IMP_LIMIT, "out of memory") : IMP_OK;
     if (status == IMP_OK)
         status = config_core_read(main_file, NULL, &core, error);
     if (status == IMP_OK) {
@@ -422,7 +434,8 @@ imp_status config_listen_read(const char *main_file, const char *module,
     return IMP_OK;
 }
 
-void config_listen_free(struct config_listeners *listeners) {
+void config_listen_free(struct config_listeners *listeners)
+{
     if (listeners == NULL)
         return;
     struct owned_listeners *owned = (struct owned_listeners *)listeners;
@@ -433,7 +446,8 @@ void config_listen_free(struct config_listeners *listeners) {
 /* ---- use ---- */
 
 const struct config_listener *config_listener_find(const struct config_listeners *listeners,
-                                                   const char *module, const char *name) {
+                                                   const char *module, const char *name)
+{
     for (uint32_t i = 0; i < listeners->count; i++)
         if (strcmp(listeners->items[i].module, module) == 0 &&
             strcmp(listeners->items[i].name, name) == 0)
@@ -441,15 +455,16 @@ const struct config_listener *config_listener_find(const struct config_listeners
     return NULL;
 }
 
-const char *config_listener_setting_value(const struct config_listener *listener,
-                                          const char *name) {
+const char *config_listener_setting_value(const struct config_listener *listener, const char *name)
+{
     for (uint32_t i = 0; i < listener->settings_count; i++)
         if (strcmp(listener->settings[i].name, name) == 0)
             return listener->settings[i].value;
     return NULL;
 }
 
-bool config_listener_equal(const struct config_listener *a, const struct config_listener *b) {
+bool config_listener_equal(const struct config_listener *a, const struct config_listener *b)
+{
     if (strcmp(a->module, b->module) != 0 || strcmp(a->name, b->name) != 0 ||
         a->address_length != b->address_length ||
         memcmp(&a->address, &b->address, a->address_length) != 0 || a->tls != b->tls ||

@@ -26,7 +26,7 @@ enum config_tls { CONFIG_TLS_NONE = 0, CONFIG_TLS_IMPLICIT = 1, CONFIG_TLS_START
 /* A network of `allow`. IPv4 is kept as v4-mapped IPv6, with 96 added to its prefix. */
 struct config_network {
     uint8_t bytes[16];
-    uint8_t prefix; /* 0..128 */
+    uint8_t prefix;   /* 0..128 */
     const char *text; /* as it was typed; not set by config_parse_network */
 };
 
@@ -43,7 +43,7 @@ struct config_listener {
     socklen_t address_length;
     uint16_t port;
     enum config_tls tls;
-    bool proxy; /* a PROXY protocol header is expected */
+    bool proxy;                         /* a PROXY protocol header is expected */
     const struct config_network *allow; /* allow_count 0: everybody */
     uint32_t allow_count;
     const struct config_listener_setting *settings;

@@ -16,7 +16,8 @@ struct config_overlay {
     struct value *first; /* in order of module and name */
 };
 
-static void value_free(struct value *value) {
+static void value_free(struct value *value)
+{
     if (value == NULL)
         return;
     free(value->module);
@@ -25,7 +26,8 @@ static void value_free(struct value *value) {
     free(value);
 }
 
-static struct value *value_new(const char *module, const char *name, const char *text) {
+static struct value *value_new(const char *module, const char *name, const char *text)
+{
     struct value *value = calloc(1, sizeof *value);
     if (value == NULL)
         return NULL;
@@ -39,11 +41,13 @@ static struct value *value_new(const char *module, const char *name, const char 
     return value;
 }
 
-struct config_overlay *config_overlay_new(void) {
+struct config_overlay *config_overlay_new(void)
+{
     return calloc(1, sizeof(struct config_overlay));
 }
 
-void config_overlay_free(struct config_overlay *overlay) {
+void config_overlay_free(struct config_overlay *overlay)
+{
     if (overlay == NULL)
         return;
     while (overlay->first != NULL) {
@@ -55,8 +59,9 @@ void config_overlay_free(struct config_overlay *overlay) {
 }
 
 /* Where a value stands or would stand. */
-static struct value **place_of(struct config_overlay *overlay, const char *module,
-                               const char *name, bool *is_there) {
+static struct value **place_of(struct config_overlay *overlay, const char *module, const char *name,
+                               bool *is_there)
+{
     struct value **place = &overlay->first;
     for (; *place != NULL; place = &(*place)->next) {
         int order = strcmp((*place)->module, module);
@@ -72,7 +77,8 @@ static struct value **place_of(struct config_overlay *overlay, const char *modul
 }
 
 static imp_status check_value(const char *module, const char *name, const char *text,
-                              imp_error *error) {
+                              imp_error *error)
+{
     config_t parsed;
     /* On one line libconfig's @include, which must start one, can't stand in a value. */
     if (strpbrk(text, "\r\n") != NULL)
@@ -101,7 +107,8 @@ static imp_status check_value(const char *module, const char *name, const char *
 }
 
 imp_status config_overlay_set(struct config_overlay *overlay, const char *module, const char *name,
-                              const char *value, imp_error *error) {
+                              const char *value, imp_error *error)
+{
     bool is_there;
     imp_status status = check_value(module, name, value, error);
     if (status != IMP_OK)
@@ -121,7 +128,8 @@ imp_status config_overlay_set(struct config_overlay *overlay, const char *module
     return IMP_OK;
 }
 
-bool config_overlay_unset(struct config_overlay *overlay, const char *module, const char *name) {
+bool config_overlay_unset(struct config_overlay *overlay, const char *module, const char *name)
+{
     bool is_there;
     struct value **place = place_of(overlay, module, name, &is_there);
     if (is_there) {
@@ -132,7 +140,8 @@ bool config_overlay_unset(struct config_overlay *overlay, const char *module, co
     return is_there;
 }
 
-struct config_overlay *config_overlay_copy(const struct config_overlay *overlay) {
+struct config_overlay *config_overlay_copy(const struct config_overlay *overlay)
+{
     struct config_overlay *copy = config_overlay_new();
     if (copy == NULL)
         return NULL;
@@ -149,7 +158,8 @@ struct config_overlay *config_overlay_copy(const struct config_overlay *overlay)
 }
 
 const char *config_overlay_get(const struct config_overlay *overlay, const char *module,
-                               const char *name) {
+                               const char *name)
+{
     if (overlay == NULL)
         return NULL;
     for (const struct value *value = overlay->first; value != NULL; value = value->next)
@@ -159,7 +169,8 @@ const char *config_overlay_get(const struct config_overlay *overlay, const char 
 }
 
 const char *config_overlay_name(const struct config_overlay *overlay, const char *module,
-                                uint32_t index) {
+                                uint32_t index)
+{
     if (overlay == NULL)
         return NULL;
     for (const struct value *value = overlay->first; value != NULL; value = value->next)

@@ -55,8 +55,7 @@ imp_status config_value_error(imp_error *error, const char *where, const char *p
  * text without quotes. `field` gets bool, int64_t, const char * (into `text`) or imp_secret. */
 bool config_value_from_text(const imp_option *row, const char *text, void *field);
 /* The same from a parsed setting, whose libconfig type must fit; strings point into it. */
-bool config_value_from_setting(const imp_option *row, const config_setting_t *setting,
-                               void *field);
+bool config_value_from_setting(const imp_option *row, const config_setting_t *setting, void *field);
 /* The scalar's value as it would be typed. */
 char *config_value_show(struct arena *arena, const imp_option *row, const void *field);
 /* Bytes that a row's field takes in the conf struct; 0 for an unknown type. */
@@ -68,11 +67,11 @@ const imp_option *config_row_next(const imp_option *row);
 struct config_rows_source {
     const imp_option *rows; /* may be NULL: no settings */
     uint64_t conf_size;
-    const char *scope;             /* "lpr"; "" for the core */
-    const char *label;             /* of the file; NULL when there is none */
-    const config_setting_t *group; /* NULL when there is no file */
-    const struct config_overlay *overlay;         /* may be NULL */
-    const struct config_listener *listeners;      /* of this module, to be shown */
+    const char *scope;                       /* "lpr"; "" for the core */
+    const char *label;                       /* of the file; NULL when there is none */
+    const config_setting_t *group;           /* NULL when there is no file */
+    const struct config_overlay *overlay;    /* may be NULL */
+    const struct config_listener *listeners; /* of this module, to be shown */
     uint32_t listener_count;
 };
 imp_status config_rows_read(const struct config_rows_source *source, struct config_block **block,
@@ -94,9 +93,9 @@ imp_status config_core_read(const char *main_file, const struct config_overlay *
 /* ---- config-listen.c ---- */
 
 /* Appends the listeners of one module's group to `list`; `capacity` is CONFIG_LISTENERS_MAX. */
-imp_status config_listen_parse(const config_setting_t *group, const char *module,
-                               const char *label, struct arena *arena,
-                               struct config_listener *items, uint32_t *count, imp_error *error);
+imp_status config_listen_parse(const config_setting_t *group, const char *module, const char *label,
+                               struct arena *arena, struct config_listener *items, uint32_t *count,
+                               imp_error *error);
 
 /* ---- config-overlay.c ---- */
 

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GROUP_DEPTH_MAX 8     /* groups in groups; rows are code, this guards against a loop in them */
+#define GROUP_DEPTH_MAX 8 /* groups in groups; rows are code, this guards against a loop in them */
 #define SUGGESTION_DISTANCE 2 /* letters that a misspelt name may differ in */
 #define NAME_MAX_COMPARED 48
 
@@ -25,37 +25,40 @@ struct place {
     const config_setting_t *group; /* NULL: defaults alone */
     char *data;
     uint64_t data_size;
-    const char *prefix;     /* "" or "rules[2]." */
-    const char *top;        /* NULL at the top: each row is its own */
-    uint32_t flags;         /* of the enclosing list */
-    const char *origin;     /* of the enclosing list, NULL at the top */
+    const char *prefix; /* "" or "rules[2]." */
+    const char *top;    /* NULL at the top: each row is its own */
+    uint32_t flags;     /* of the enclosing list */
+    const char *origin; /* of the enclosing list, NULL at the top */
 };
 
 static imp_status read_group(struct reader *reader, const struct place *place);
 
-static imp_status out_of_memory(struct reader *reader) {
+static imp_status out_of_memory(struct reader *reader)
+{
     return imp_error_set(reader->error, IMP_LIMIT, "out of memory");
 }
 
 /* "lpr.rules[2].host", as messages say it. */
 static const char *full_path(const struct reader *reader, const char *path,
-                             char full[CONFIG_PATH_SIZE]) {
+                             char full[CONFIG_PATH_SIZE])
+{
     const char *scope = reader->source->scope;
     snprintf(full, CONFIG_PATH_SIZE, "%s%s%s", scope, *scope == '\0' ? "" : ".", path);
     return full;
 }
 
 static imp_status fail(struct reader *reader, const char *where, const char *path,
-                       const char *found, const char *expected) {
+                       const char *found, const char *expected)
+{
     char full[CONFIG_PATH_SIZE];
-    return config_value_error(reader->error, where, full_path(reader, path, full), found,
-                              expected);
+    return config_value_error(reader->error, where, full_path(reader, path, full), found, expected);
 }
 
 /* Where a setting stands, for messages and as origin. */
 static const char *where_of(const struct place *place, const struct reader *reader,
                             const config_setting_t *setting, bool is_overlay,
-                            char where[CONFIG_PATH_SIZE]) {
+                            char where[CONFIG_PATH_SIZE])
+{
     if (is_overlay || (place->origin != NULL && strcmp(place->origin, CONFIG_ORIGIN_OVERLAY) == 0))
         return CONFIG_ORIGIN_OVERLAY;
     return config_file_where(setting, reader->source->label, where);
@@ -63,8 +66,8 @@ static const char *where_of(const struct place *place, const struct reader *read
 
 /* Adds what `config show` prints about one row. */
 static struct config_entry *add_entry(struct reader *reader, const struct place *place,
-                                      const imp_option *row, const char *path,
-                                      const char *origin) {
+                                      const imp_option *row, const char *path, const char *origin)
+{
     char expected[CONFIG_EXPECTED_SIZE];
     struct arena *arena = &reader->block->arena;
     /* The row lies in the module's image, which the block outlives. */
@@ -86,9 +89,9 @@ static struct config_entry *add_entry(struct reader *reader, const struct place 
 /* ---- lists ---- */
 
 static imp_status read_strings(struct reader *reader, const imp_option *row,
-                               const config_setting_t *setting, const char *path,
-                               const char *where, imp_string_list *list,
-                               struct config_entry *entry) {
+                               const config_setting_t *setting, const char *path, const char *where,
+                               imp_string_list *list, struct config_entry *entry)
+{
     struct arena *arena = &reader->block->arena;
     char expected[CONFIG_EXPECTED_SIZE], found[CONFIG_FOUND_SIZE];
     uint32_t most = row->count_max == 0 ? CONFIG_COUNT_MAX_DEFAULT : row->count_max;
@@ -126,8 +129,8 @@ static imp_status read_strings(struct reader *reader, const imp_option *row,
     size_t used = (size_t)snprintf(shown, size, "[ ");
     for (uint32_t i = 0; i < count; i++) {
         used += (size_t)snprintf(shown + used, size - used, "%s%s", i == 0 ? "" : ", ", items[i]);
-        items[i] = arena_strdup(arena,
-                                config_setting_get_string(config_setting_get_elem(setting, i)));
+        items[i] =
+            arena_strdup(arena, config_setting_get_string(config_setting_get_elem(setting, i)));
         if (items[i] == NULL)
             return out_of_memory(reader);
     }
@@ -140,7 +143,8 @@ static imp_status read_strings(struct reader *reader, const imp_option *row,
 static imp_status read_groups(struct reader *reader, const struct place *place,
                               const imp_option *row, const config_setting_t *setting,
                               const char *path, const char *where, imp_group_list *list,
-                              struct config_entry *entry) {
+                              struct config_entry *entry)
+{
     struct arena *arena = &reader->block->arena;
     char expected[CONFIG_EXPECTED_SIZE], found[CONFIG_FOUND_SIZE];
     uint32_t most = row->count_max == 0 ? CONFIG_COUNT_MAX_DEFAULT : row->count_max;
@@ -193,27 +197,26 @@ static imp_status read_groups(struct reader *reader, const struct place *place,
 
 static imp_status read_scalar(struct reader *reader, const imp_option *row,
                               const config_setting_t *setting, const char *path, const char *where,
-                              void *field, struct config_entry *entry) {
+                              void *field, struct config_entry *entry)
+{
     struct arena *arena = &reader->block->arena;
     char expected[CONFIG_EXPECTED_SIZE], found[CONFIG_FOUND_SIZE];
     bool is_good;
     if (setting != NULL)
         is_good = config_value_from_setting(row, setting, field);
     else
-        is_good = row->default_text != NULL &&
-                  config_value_from_text(row, row->default_text, field);
+        is_good =
+            row->default_text != NULL && config_value_from_text(row, row->default_text, field);
     if (!is_good) {
         /* A literal in place of a secret's source is a secret: it is not shown. */
         const char *what = setting == NULL ? "a default that does not fit its own row"
-                           : row->type == IMP_OPTION_SECRET
-                               ? "something else (not shown)"
-                               : config_value_found(setting, found);
+                           : row->type == IMP_OPTION_SECRET ? "something else (not shown)"
+                                                            : config_value_found(setting, found);
         return fail(reader, where, path, what, config_value_expected(row, expected));
     }
     entry->value = config_value_show(arena, row, field);
     if (row->type == IMP_OPTION_STRING || row->type == IMP_OPTION_SECRET) {
-        const char **text =
-            row->type == IMP_OPTION_STRING ? field : &((imp_secret *)field)->source;
+        const char **text = row->type == IMP_OPTION_STRING ? field : &((imp_secret *)field)->source;
         *text = arena_strdup(arena, *text);
         if (*text == NULL)
             return out_of_memory(reader);
@@ -223,7 +226,8 @@ static imp_status read_scalar(struct reader *reader, const imp_option *row,
 
 /* Opens an overlay's value; its settings live until `parsed` is destroyed. */
 static imp_status open_overlay(struct reader *reader, const char *text, config_t *parsed,
-                               const config_setting_t **setting) {
+                               const config_setting_t **setting)
+{
     size_t size = strlen(text) + sizeof "v = ;";
     char *line = malloc(size);
     if (line == NULL)
@@ -236,8 +240,8 @@ static imp_status open_overlay(struct reader *reader, const char *text, config_t
     return status;
 }
 
-static imp_status read_row(struct reader *reader, const struct place *place,
-                           const imp_option *row) {
+static imp_status read_row(struct reader *reader, const struct place *place, const imp_option *row)
+{
     char path[CONFIG_PATH_SIZE], buffer[CONFIG_PATH_SIZE], expected[CONFIG_EXPECTED_SIZE];
     const config_setting_t *setting = NULL;
     const char *overlaid = NULL, *where = CONFIG_ORIGIN_DEFAULT;
@@ -254,8 +258,7 @@ static imp_status read_row(struct reader *reader, const struct place *place,
     if (place->group != NULL)
         setting = config_setting_get_member(place->group, row->name);
     if (place->top == NULL)
-        overlaid =
-            config_overlay_get(reader->source->overlay, reader->source->scope, row->name);
+        overlaid = config_overlay_get(reader->source->overlay, reader->source->scope, row->name);
     if (overlaid != NULL) {
         if ((row->flags & IMP_ETC_ONLY) != 0)
             return fail(reader, CONFIG_ORIGIN_OVERLAY, path, "a value",
@@ -298,7 +301,8 @@ done:
 /* ---- names that are no setting ---- */
 
 /* Letters to insert, drop or replace (Levenshtein). */
-static unsigned name_distance(const char *a, const char *b) {
+static unsigned name_distance(const char *a, const char *b)
+{
     unsigned row[NAME_MAX_COMPARED + 1];
     size_t length = strlen(b);
     if (length > NAME_MAX_COMPARED)
@@ -321,7 +325,8 @@ static unsigned name_distance(const char *a, const char *b) {
 }
 
 static const char *expected_names(const imp_option *rows, const char *name,
-                                  char expected[CONFIG_EXPECTED_SIZE]) {
+                                  char expected[CONFIG_EXPECTED_SIZE])
+{
     unsigned best = SUGGESTION_DISTANCE + 1;
     size_t used = 0;
     for (const imp_option *row = rows; row != NULL && row->type != IMP_OPTION_END;
@@ -347,7 +352,8 @@ static const char *expected_names(const imp_option *rows, const char *name,
     return rows == NULL || rows->type == IMP_OPTION_END ? "no settings here" : expected;
 }
 
-static const imp_option *find_row(const imp_option *rows, const char *name) {
+static const imp_option *find_row(const imp_option *rows, const char *name)
+{
     for (const imp_option *row = rows; row != NULL && row->type != IMP_OPTION_END;
          row = config_row_next(row))
         if (strcmp(row->name, name) == 0)
@@ -355,7 +361,8 @@ static const imp_option *find_row(const imp_option *rows, const char *name) {
     return NULL;
 }
 
-static imp_status refuse_unknown(struct reader *reader, const struct place *place) {
+static imp_status refuse_unknown(struct reader *reader, const struct place *place)
+{
     char where[CONFIG_PATH_SIZE], path[CONFIG_PATH_SIZE], expected[CONFIG_EXPECTED_SIZE];
     int count = place->group == NULL ? 0 : config_setting_length(place->group);
     bool has_listen = place->top == NULL && *reader->source->scope != '\0';
@@ -371,7 +378,8 @@ static imp_status refuse_unknown(struct reader *reader, const struct place *plac
     return IMP_OK;
 }
 
-static imp_status refuse_unknown_overlay(struct reader *reader) {
+static imp_status refuse_unknown_overlay(struct reader *reader)
+{
     char expected[CONFIG_EXPECTED_SIZE];
     const struct config_rows_source *source = reader->source;
     const char *name;
@@ -380,20 +388,20 @@ static imp_status refuse_unknown_overlay(struct reader *reader) {
         if (find_row(source->rows, name) == NULL)
             return fail(reader, CONFIG_ORIGIN_OVERLAY, name,
                         strcmp(name, CONFIG_LISTEN) == 0 ? "a setting of the files alone"
-                                                    : "an unknown setting",
+                                                         : "an unknown setting",
                         expected_names(source->rows, name, expected));
     return IMP_OK;
 }
 
-static imp_status read_group(struct reader *reader, const struct place *place) {
+static imp_status read_group(struct reader *reader, const struct place *place)
+{
     imp_status status = refuse_unknown(reader, place);
     if (status != IMP_OK)
         return status;
     if (++reader->depth > GROUP_DEPTH_MAX)
         return fail(reader, "module", place->prefix, "rows that contain themselves", "a rebuild");
     for (const imp_option *row = place->rows;
-         row != NULL && row->type != IMP_OPTION_END && status == IMP_OK;
-         row = config_row_next(row))
+         row != NULL && row->type != IMP_OPTION_END && status == IMP_OK; row = config_row_next(row))
         status = read_row(reader, place, row);
     reader->depth--;
     return status;
@@ -402,7 +410,8 @@ static imp_status read_group(struct reader *reader, const struct place *place) {
 /* ---- listeners, to be shown and compared ---- */
 
 static void add_listener_entry(struct reader *reader, uint32_t index, const char *name,
-                               const char *value, const char *origin) {
+                               const char *value, const char *origin)
+{
     char path[CONFIG_PATH_SIZE];
     const imp_option text = {.type = IMP_OPTION_STRING};
     snprintf(path, sizeof path, "listen[%u].%s", index, name);
@@ -417,7 +426,8 @@ static void add_listener_entry(struct reader *reader, uint32_t index, const char
     entry->flags = IMP_LIVE | IMP_ETC_ONLY;
 }
 
-static void add_listeners(struct reader *reader) {
+static void add_listeners(struct reader *reader)
+{
     static const char *const tls_names[] = {"none", "implicit", "starttls"};
     for (uint32_t i = 0; i < reader->source->listener_count; i++) {
         const struct config_listener *listener = &reader->source->listeners[i];
@@ -435,7 +445,8 @@ static void add_listeners(struct reader *reader) {
 }
 
 imp_status config_rows_read(const struct config_rows_source *source, struct config_block **block,
-                            imp_error *error) {
+                            imp_error *error)
+{
     struct reader reader = {.source = source, .error = error};
     *block = NULL;
     reader.block = config_block_new(source->conf_size);

@@ -17,7 +17,8 @@ static pthread_mutex_t store_lock = PTHREAD_MUTEX_INITIALIZER;
 static config_secret_store store_fetch;
 static void *store_arg;
 
-void config_secret_set_store(config_secret_store fetch, void *arg) {
+void config_secret_set_store(config_secret_store fetch, void *arg)
+{
     pthread_mutex_lock(&store_lock);
     store_fetch = fetch;
     store_arg = arg;
@@ -25,7 +26,8 @@ void config_secret_set_store(config_secret_store fetch, void *arg) {
 }
 
 static imp_status read_file(const char *path, bool is_credential, char *buffer, size_t *length,
-                            imp_error *error) {
+                            imp_error *error)
+{
     struct stat status;
     imp_status result = IMP_OK;
     size_t used = 0;
@@ -34,8 +36,8 @@ static imp_status read_file(const char *path, bool is_credential, char *buffer, 
         return imp_error_set(error, errno == ENOENT ? IMP_NOT_FOUND : IMP_DENIED,
                              "can't read the secret in %s: %s", path, strerror(errno));
     if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
-        result = imp_error_set(error, IMP_INVALID,
-                               "secret %s: found no regular file, expected one", path);
+        result = imp_error_set(error, IMP_INVALID, "secret %s: found no regular file, expected one",
+                               path);
         goto done;
     }
     if (status.st_uid != 0 && status.st_uid != geteuid()) {
@@ -47,9 +49,9 @@ static imp_status read_file(const char *path, bool is_credential, char *buffer, 
     /* systemd makes credentials 0400, or 0440 under an ACL, in a folder that only the unit sees. */
     mode_t refused = is_credential ? S_IRWXO | S_IWGRP : S_IRWXG | S_IRWXO;
     if ((status.st_mode & refused) != 0) {
-        result = imp_error_set(error, IMP_DENIED,
-                               "secret %s: found mode %04o, expected 0400 or 0600", path,
-                               (unsigned)status.st_mode & 07777u);
+        result =
+            imp_error_set(error, IMP_DENIED, "secret %s: found mode %04o, expected 0400 or 0600",
+                          path, (unsigned)status.st_mode & 07777u);
         goto done;
     }
     while (used <= CONFIG_SECRET_MAX) {
@@ -66,31 +68,34 @@ static imp_status read_file(const char *path, bool is_credential, char *buffer, 
         used += (size_t)got;
     }
     if (used > CONFIG_SECRET_MAX)
-        result = imp_error_set(error, IMP_LIMIT, "secret %s: found more than %u bytes, expected less",
-                               path, CONFIG_SECRET_MAX);
+        result =
+            imp_error_set(error, IMP_LIMIT, "secret %s: found more than %u bytes, expected less",
+                          path, CONFIG_SECRET_MAX);
     *length = used;
 done:
     close(fd);
     return result;
 }
 
-static imp_status read_credential(const char *name, char *buffer, size_t *length,
-                                  imp_error *error) {
+static imp_status read_credential(const char *name, char *buffer, size_t *length, imp_error *error)
+{
     char path[4096];
     const char *folder = getenv("CREDENTIALS_DIRECTORY");
     if (strchr(name, '/') != NULL || name[0] == '.')
         return imp_error_set(error, IMP_INVALID,
-                             "credential:%s: found a path, expected the name of a credential", name);
-    if (folder == NULL || *folder == '\0')
-        return imp_error_set(error, IMP_NOT_FOUND,
-                             "credential:%s: there are no credentials (LoadCredential= in the unit)",
+                             "credential:%s: found a path, expected the name of a credential",
                              name);
+    if (folder == NULL || *folder == '\0')
+        return imp_error_set(
+            error, IMP_NOT_FOUND,
+            "credential:%s: there are no credentials (LoadCredential= in the unit)", name);
     if ((size_t)snprintf(path, sizeof path, "%s/%s", folder, name) >= sizeof path)
         return imp_error_set(error, IMP_INVALID, "credential:%s: the path is too long", name);
     return read_file(path, true, buffer, length, error);
 }
 
-static imp_status read_store(const char *name, char *buffer, size_t *length, imp_error *error) {
+static imp_status read_store(const char *name, char *buffer, size_t *length, imp_error *error)
+{
     imp_status status;
     pthread_mutex_lock(&store_lock);
     if (store_fetch == NULL)
@@ -102,13 +107,15 @@ static imp_status read_store(const char *name, char *buffer, size_t *length, imp
 }
 
 /* What stands behind `prefix` in `text`, or NULL. */
-static const char *behind(const char *text, const char *prefix) {
+static const char *behind(const char *text, const char *prefix)
+{
     size_t length = strlen(prefix);
     return strncmp(text, prefix, length) == 0 ? text + length : NULL;
 }
 
 imp_status config_secret_fetch(const imp_secret *secret, char **value, size_t *length,
-                               imp_error *error) {
+                               imp_error *error)
+{
     /* One byte to see that a file is too long, one for the NUL. */
     const size_t size = CONFIG_SECRET_MAX + 2;
     const char *rest;
@@ -151,7 +158,8 @@ imp_status config_secret_fetch(const imp_secret *secret, char **value, size_t *l
     return IMP_OK;
 }
 
-void config_secret_free(char *value, size_t length) {
+void config_secret_free(char *value, size_t length)
+{
     if (value == NULL)
         return;
     imp_wipe(value, length);

@@ -36,7 +36,8 @@ static const struct unit size_units[] = {
 
 /* Digits, then a unit, nothing else: no sign, no blank, no fraction. "0" needs no unit. */
 static imp_status parse_with_unit(const char *text, const struct unit *units, size_t count,
-                                  int64_t *value) {
+                                  int64_t *value)
+{
     int64_t number = 0;
     const char *p = text;
     if (p == NULL || *p < '0' || *p > '9')
@@ -60,15 +61,18 @@ static imp_status parse_with_unit(const char *text, const struct unit *units, si
     return IMP_INVALID;
 }
 
-imp_status config_parse_duration(const char *text, int64_t *microseconds) {
+imp_status config_parse_duration(const char *text, int64_t *microseconds)
+{
     return parse_with_unit(text, duration_units, COUNT(duration_units), microseconds);
 }
 
-imp_status config_parse_size(const char *text, int64_t *bytes) {
+imp_status config_parse_size(const char *text, int64_t *bytes)
+{
     return parse_with_unit(text, size_units, COUNT(size_units), bytes);
 }
 
-static bool parse_integer(const char *text, int64_t *value) {
+static bool parse_integer(const char *text, int64_t *value)
+{
     char *end;
     if (*text != '-' && (*text < '0' || *text > '9'))
         return false;
@@ -80,27 +84,26 @@ static bool parse_integer(const char *text, int64_t *value) {
     return true;
 }
 
-static bool parse_number(imp_option_type type, const char *text, int64_t *value) {
+static bool parse_number(imp_option_type type, const char *text, int64_t *value)
+{
     switch (type) {
-    case IMP_OPTION_SIZE:
-        return config_parse_size(text, value) == IMP_OK;
-    case IMP_OPTION_DURATION:
-        return config_parse_duration(text, value) == IMP_OK;
-    default:
-        return parse_integer(text, value);
+    case IMP_OPTION_SIZE: return config_parse_size(text, value) == IMP_OK;
+    case IMP_OPTION_DURATION: return config_parse_duration(text, value) == IMP_OK;
+    default: return parse_integer(text, value);
     }
 }
 
-static bool is_in_range(const imp_option *row, int64_t value) {
+static bool is_in_range(const imp_option *row, int64_t value)
+{
     int64_t bound;
     if (row->minimum != NULL && parse_number(row->type, row->minimum, &bound) && value < bound)
         return false;
-    return row->maximum == NULL || !parse_number(row->type, row->maximum, &bound) ||
-           value <= bound;
+    return row->maximum == NULL || !parse_number(row->type, row->maximum, &bound) || value <= bound;
 }
 
 /* The index of `text` in "a|b|c", or -1. */
-static int64_t choice_index(const char *choices, const char *text) {
+static int64_t choice_index(const char *choices, const char *text)
+{
     size_t length = strlen(text);
     int64_t index = 0;
     for (const char *p = choices; p != NULL; index++) {
@@ -113,14 +116,16 @@ static int64_t choice_index(const char *choices, const char *text) {
     return -1;
 }
 
-static bool is_clean_text(const char *text) {
+static bool is_clean_text(const char *text)
+{
     for (const char *p = text; *p != '\0'; p++)
         if ((unsigned char)*p < 0x20 || *p == 0x7F)
             return false;
     return imp_utf8_is_valid(text, strlen(text));
 }
 
-static bool is_secret_source(const char *text) {
+static bool is_secret_source(const char *text)
+{
     static const char *const kinds[] = {"file:/", "credential:", "store:"};
     if (*text == '\0')
         return true;
@@ -134,7 +139,8 @@ static bool is_secret_source(const char *text) {
     return false;
 }
 
-bool config_value_from_text(const imp_option *row, const char *text, void *field) {
+bool config_value_from_text(const imp_option *row, const char *text, void *field)
+{
     int64_t number;
     switch (row->type) {
     case IMP_OPTION_BOOL:
@@ -150,19 +156,14 @@ bool config_value_from_text(const imp_option *row, const char *text, void *field
     case IMP_OPTION_ENUM:
         *(int64_t *)field = choice_index(row->choices, text);
         return *(int64_t *)field >= 0;
-    case IMP_OPTION_STRING:
-        *(const char **)field = text;
-        return is_clean_text(text);
-    case IMP_OPTION_SECRET:
-        ((imp_secret *)field)->source = text;
-        return is_secret_source(text);
-    default:
-        return false;
+    case IMP_OPTION_STRING: *(const char **)field = text; return is_clean_text(text);
+    case IMP_OPTION_SECRET: ((imp_secret *)field)->source = text; return is_secret_source(text);
+    default: return false;
     }
 }
 
-bool config_value_from_setting(const imp_option *row, const config_setting_t *setting,
-                               void *field) {
+bool config_value_from_setting(const imp_option *row, const config_setting_t *setting, void *field)
+{
     int type = config_setting_type(setting);
     switch (row->type) {
     case IMP_OPTION_BOOL:
@@ -180,44 +181,38 @@ bool config_value_from_setting(const imp_option *row, const config_setting_t *se
         if (type == CONFIG_TYPE_INT && config_setting_get_int(setting) == 0)
             return config_value_from_text(row, "0", field);
         break;
-    default:
-        break;
+    default: break;
     }
     const char *text = type == CONFIG_TYPE_STRING ? config_setting_get_string(setting) : NULL;
     return text != NULL && config_value_from_text(row, text, field);
 }
 
-size_t config_value_size(imp_option_type type) {
+size_t config_value_size(imp_option_type type)
+{
     switch (type) {
-    case IMP_OPTION_BOOL:
-        return sizeof(bool);
+    case IMP_OPTION_BOOL: return sizeof(bool);
     case IMP_OPTION_INTEGER:
     case IMP_OPTION_SIZE:
     case IMP_OPTION_DURATION:
-    case IMP_OPTION_ENUM:
-        return sizeof(int64_t);
-    case IMP_OPTION_STRING:
-        return sizeof(const char *);
-    case IMP_OPTION_SECRET:
-        return sizeof(imp_secret);
-    case IMP_OPTION_STRINGS:
-        return sizeof(imp_string_list);
-    case IMP_OPTION_GROUPS:
-        return sizeof(imp_group_list);
-    default:
-        return 0;
+    case IMP_OPTION_ENUM: return sizeof(int64_t);
+    case IMP_OPTION_STRING: return sizeof(const char *);
+    case IMP_OPTION_SECRET: return sizeof(imp_secret);
+    case IMP_OPTION_STRINGS: return sizeof(imp_string_list);
+    case IMP_OPTION_GROUPS: return sizeof(imp_group_list);
+    default: return 0;
     }
 }
 
-const imp_option *config_row_next(const imp_option *row) {
+const imp_option *config_row_next(const imp_option *row)
+{
     /* The module's own size of a row, which may be a later minor's. */
     return (const imp_option *)((const char *)row + row->size);
 }
 
 /* ---- words for people ---- */
 
-static char *show_number(struct arena *arena, int64_t value, const struct unit *units,
-                         size_t count) {
+static char *show_number(struct arena *arena, int64_t value, const struct unit *units, size_t count)
+{
     size_t best = 0;
     for (size_t i = 1; i < count && value != 0; i++)
         if (value % units[i].factor == 0)
@@ -228,7 +223,8 @@ static char *show_number(struct arena *arena, int64_t value, const struct unit *
 }
 
 /* In quotes, with the two escapes that clean text can need. */
-static char *show_text(struct arena *arena, const char *text) {
+static char *show_text(struct arena *arena, const char *text)
+{
     char *shown = arena_alloc(arena, 2 * strlen(text) + 3), *p = shown;
     if (shown == NULL)
         return NULL;
@@ -242,20 +238,17 @@ static char *show_text(struct arena *arena, const char *text) {
     return shown;
 }
 
-char *config_value_show(struct arena *arena, const imp_option *row, const void *field) {
+char *config_value_show(struct arena *arena, const imp_option *row, const void *field)
+{
     switch (row->type) {
-    case IMP_OPTION_BOOL:
-        return arena_strdup(arena, *(const bool *)field ? "true" : "false");
-    case IMP_OPTION_INTEGER:
-        return arena_printf(arena, "%" PRId64, *(const int64_t *)field);
+    case IMP_OPTION_BOOL: return arena_strdup(arena, *(const bool *)field ? "true" : "false");
+    case IMP_OPTION_INTEGER: return arena_printf(arena, "%" PRId64, *(const int64_t *)field);
     case IMP_OPTION_SIZE:
         return show_number(arena, *(const int64_t *)field, size_units, COUNT(size_units));
     case IMP_OPTION_DURATION:
         return show_number(arena, *(const int64_t *)field, duration_units, COUNT(duration_units));
-    case IMP_OPTION_STRING:
-        return show_text(arena, *(const char *const *)field);
-    case IMP_OPTION_SECRET:
-        return show_text(arena, ((const imp_secret *)field)->source);
+    case IMP_OPTION_STRING: return show_text(arena, *(const char *const *)field);
+    case IMP_OPTION_SECRET: return show_text(arena, ((const imp_secret *)field)->source);
     case IMP_OPTION_ENUM: {
         const char *p = row->choices;
         for (int64_t i = *(const int64_t *)field; i > 0 && p != NULL; i--) {
@@ -265,21 +258,17 @@ char *config_value_show(struct arena *arena, const imp_option *row, const void *
         return p == NULL ? arena_strdup(arena, "")
                          : arena_printf(arena, "\"%.*s\"", (int)strcspn(p, "|"), p);
     }
-    default:
-        return arena_strdup(arena, "");
+    default: return arena_strdup(arena, "");
     }
 }
 
-const char *config_value_found(const config_setting_t *setting, char found[CONFIG_FOUND_SIZE]) {
+const char *config_value_found(const config_setting_t *setting, char found[CONFIG_FOUND_SIZE])
+{
     switch (config_setting_type(setting)) {
-    case CONFIG_TYPE_GROUP:
-        return "a group { ... }";
-    case CONFIG_TYPE_ARRAY:
-        return "an array [ ... ]";
-    case CONFIG_TYPE_LIST:
-        return "a list ( ... )";
-    case CONFIG_TYPE_BOOL:
-        return config_setting_get_bool(setting) ? "true" : "false";
+    case CONFIG_TYPE_GROUP: return "a group { ... }";
+    case CONFIG_TYPE_ARRAY: return "an array [ ... ]";
+    case CONFIG_TYPE_LIST: return "a list ( ... )";
+    case CONFIG_TYPE_BOOL: return config_setting_get_bool(setting) ? "true" : "false";
     case CONFIG_TYPE_INT:
         snprintf(found, CONFIG_FOUND_SIZE, "%d", config_setting_get_int(setting));
         return found;
@@ -300,12 +289,12 @@ const char *config_value_found(const config_setting_t *setting, char found[CONFI
                  shown < length ? "..." : "");
         return found;
     }
-    default:
-        return "nothing";
+    default: return "nothing";
     }
 }
 
-static void add_range(const imp_option *row, char *text, size_t size) {
+static void add_range(const imp_option *row, char *text, size_t size)
+{
     size_t used = strlen(text);
     if (row->minimum != NULL && row->maximum != NULL)
         snprintf(text + used, size - used, " (%s to %s)", row->minimum, row->maximum);
@@ -315,12 +304,14 @@ static void add_range(const imp_option *row, char *text, size_t size) {
         snprintf(text + used, size - used, " (at most %s)", row->maximum);
 }
 
-static const char *sample(const imp_option *row, const char *otherwise) {
+static const char *sample(const imp_option *row, const char *otherwise)
+{
     const char *text = row->default_text;
     return text == NULL || *text == '\0' || *text == '0' ? otherwise : text;
 }
 
-static void expected_choices(const imp_option *row, char expected[CONFIG_EXPECTED_SIZE]) {
+static void expected_choices(const imp_option *row, char expected[CONFIG_EXPECTED_SIZE])
+{
     size_t used = (size_t)snprintf(expected, CONFIG_EXPECTED_SIZE, "one of ");
     for (const char *p = row->choices; p != NULL;) {
         size_t length = strcspn(p, "|");
@@ -334,10 +325,10 @@ static void expected_choices(const imp_option *row, char expected[CONFIG_EXPECTE
     }
 }
 
-const char *config_value_expected(const imp_option *row, char expected[CONFIG_EXPECTED_SIZE]) {
+const char *config_value_expected(const imp_option *row, char expected[CONFIG_EXPECTED_SIZE])
+{
     switch (row->type) {
-    case IMP_OPTION_BOOL:
-        return "true or false";
+    case IMP_OPTION_BOOL: return "true or false";
     case IMP_OPTION_INTEGER:
         snprintf(expected, CONFIG_EXPECTED_SIZE, "an integer");
         add_range(row, expected, CONFIG_EXPECTED_SIZE);
@@ -350,29 +341,25 @@ const char *config_value_expected(const imp_option *row, char expected[CONFIG_EX
         snprintf(expected, CONFIG_EXPECTED_SIZE, "a duration such as \"%s\"", sample(row, "60s"));
         add_range(row, expected, CONFIG_EXPECTED_SIZE);
         return expected;
-    case IMP_OPTION_STRING:
-        return "a string in quotes, UTF-8 without control characters";
-    case IMP_OPTION_ENUM:
-        expected_choices(row, expected);
-        return expected;
+    case IMP_OPTION_STRING: return "a string in quotes, UTF-8 without control characters";
+    case IMP_OPTION_ENUM: expected_choices(row, expected); return expected;
     case IMP_OPTION_STRINGS:
         snprintf(expected, CONFIG_EXPECTED_SIZE,
                  "an array of at most %u strings such as [ \"a\", \"b\" ]",
                  row->count_max == 0 ? CONFIG_COUNT_MAX_DEFAULT : row->count_max);
         return expected;
-    case IMP_OPTION_SECRET:
-        return "\"file:/PATH\", \"credential:NAME\" or \"store:NAME\"";
+    case IMP_OPTION_SECRET: return "\"file:/PATH\", \"credential:NAME\" or \"store:NAME\"";
     case IMP_OPTION_GROUPS:
         snprintf(expected, CONFIG_EXPECTED_SIZE, "a list of at most %u groups such as ( { ... } )",
                  row->count_max == 0 ? CONFIG_COUNT_MAX_DEFAULT : row->count_max);
         return expected;
-    default:
-        return "nothing";
+    default: return "nothing";
     }
 }
 
 imp_status config_value_error(imp_error *error, const char *where, const char *path,
-                              const char *found, const char *expected) {
+                              const char *found, const char *expected)
+{
     return imp_error_set(error, IMP_INVALID, "%s: %s: found %s, expected %s", where, path, found,
                          expected);
 }

@@ -26,7 +26,8 @@ struct config {
 
 /* ---- reading ---- */
 
-static imp_status read_modules(struct config *config, imp_error *error) {
+static imp_status read_modules(struct config *config, imp_error *error)
+{
     struct config_file_list files;
     const struct config_core *core = config_block_data(config->core);
     imp_status status = config_file_list(core->modules_dir, &config->arena, &files, error);
@@ -47,8 +48,8 @@ static imp_status read_modules(struct config *config, imp_error *error) {
         if (status != IMP_OK)
             return status;
         module->is_parsed = true;
-        status = config_file_group(&module->parsed, module->name, module->label, &module->group,
-                                   error);
+        status =
+            config_file_group(&module->parsed, module->name, module->label, &module->group, error);
         if (status != IMP_OK)
             return status;
         status = config_listen_parse(module->group, module->name, module->label, &config->arena,
@@ -60,7 +61,8 @@ static imp_status read_modules(struct config *config, imp_error *error) {
 }
 
 imp_status config_load_overlaid(const char *main_file, const struct config_overlay *overlay,
-                                struct config **config, imp_error *error) {
+                                struct config **config, imp_error *error)
+{
     imp_status status = IMP_OK;
     *config = NULL;
     struct config *made = calloc(1, sizeof *made);
@@ -83,11 +85,13 @@ imp_status config_load_overlaid(const char *main_file, const struct config_overl
     return IMP_OK;
 }
 
-imp_status config_load(const char *main_file, struct config **config, imp_error *error) {
+imp_status config_load(const char *main_file, struct config **config, imp_error *error)
+{
     return config_load_overlaid(main_file, NULL, config, error);
 }
 
-void config_free(struct config *config) {
+void config_free(struct config *config)
+{
     if (config == NULL)
         return;
     for (uint32_t i = 0; i < config->module_count; i++)
@@ -102,44 +106,53 @@ void config_free(struct config *config) {
 
 /* ---- what it says ---- */
 
-const struct config_core *config_core(const struct config *config) {
+const struct config_core *config_core(const struct config *config)
+{
     return config_block_data(config->core);
 }
 
-const struct config_block *config_core_block(const struct config *config) {
+const struct config_block *config_core_block(const struct config *config)
+{
     return config->core;
 }
 
-const char *config_main_file(const struct config *config) {
+const char *config_main_file(const struct config *config)
+{
     return config->main_file;
 }
 
-uint32_t config_module_count(const struct config *config) {
+uint32_t config_module_count(const struct config *config)
+{
     return config->module_count;
 }
 
-const char *config_module_name(const struct config *config, uint32_t index) {
+const char *config_module_name(const struct config *config, uint32_t index)
+{
     return index < config->module_count ? config->modules[index].name : NULL;
 }
 
-static const struct module_file *find_module(const struct config *config, const char *name) {
+static const struct module_file *find_module(const struct config *config, const char *name)
+{
     for (uint32_t i = 0; i < config->module_count; i++)
         if (strcmp(config->modules[i].name, name) == 0)
             return &config->modules[i];
     return NULL;
 }
 
-bool config_module_is_enabled(const struct config *config, const char *name) {
+bool config_module_is_enabled(const struct config *config, const char *name)
+{
     return find_module(config, name) != NULL;
 }
 
-const struct config_listeners *config_listeners(const struct config *config) {
+const struct config_listeners *config_listeners(const struct config *config)
+{
     return &config->listeners;
 }
 
 static imp_status read_settings(const struct config *config, const imp_module *module,
                                 const char *name, const struct module_file *file,
-                                struct config_block **block, imp_error *error) {
+                                struct config_block **block, imp_error *error)
+{
     struct config_rows_source source = {.rows = module->options,
                                         .conf_size = module->conf_size,
                                         .scope = name,
@@ -158,8 +171,8 @@ static imp_status read_settings(const struct config *config, const imp_module *m
 }
 
 imp_status config_module_settings(const struct config *config, const imp_module *module,
-                                  const char *name, struct config_block **block,
-                                  imp_error *error) {
+                                  const char *name, struct config_block **block, imp_error *error)
+{
     const struct module_file *file = find_module(config, name);
     *block = NULL;
     if (file == NULL)
@@ -168,15 +181,16 @@ imp_status config_module_settings(const struct config *config, const imp_module 
 }
 
 imp_status config_default_settings(const struct config *config, const imp_module *module,
-                                   const char *name, struct config_block **block,
-                                   imp_error *error) {
+                                   const char *name, struct config_block **block, imp_error *error)
+{
     return read_settings(config, module, name, NULL, block, error);
 }
 
 /* ---- reload ---- */
 
 static imp_status read_subject(const struct config *next, struct config_subject *subject,
-                               imp_error *error) {
+                               imp_error *error)
+{
     imp_error reason = {0};
     subject->is_enabled = config_module_is_enabled(next, subject->name);
     imp_status status =
@@ -192,14 +206,14 @@ static imp_status read_subject(const struct config *next, struct config_subject 
                           reason.message[0] == '\0' ? imp_status_name(status) : reason.message);
     }
     if (status == IMP_OK && subject->current != NULL)
-        subject->change =
-            config_block_compare(subject->current, subject->next, &subject->changed);
+        subject->change = config_block_compare(subject->current, subject->next, &subject->changed);
     return status;
 }
 
 imp_status config_reload(const struct config *current, const struct config_overlay *overlay,
                          struct config_subject *subjects, uint32_t count, struct config **next,
-                         imp_error *error) {
+                         imp_error *error)
+{
     for (uint32_t i = 0; i < count; i++) {
         subjects[i].next = NULL;
         subjects[i].change = CONFIG_RESTART;

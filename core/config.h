@@ -31,16 +31,16 @@ struct config_overlay;
 /* ---- the core's own settings (imprimatur.conf); rows and help in config-core.c ---- */
 
 struct config_core {
-    const char *instance;    /* "" for the default instance, else its name */
-    const char *state_dir;   /* absolute */
-    const char *run_dir;     /* absolute */
-    const char *master_key;  /* absolute path of the key file, or credential:NAME */
-    const char *module_dir;  /* where NAME.so lies; absolute */
-    const char *modules_dir; /* the folder of NAME.conf links; absolute after reading */
-    const char *user;        /* "" = stay who we are */
-    const char *group;       /* "" = the user's own */
+    const char *instance;      /* "" for the default instance, else its name */
+    const char *state_dir;     /* absolute */
+    const char *run_dir;       /* absolute */
+    const char *master_key;    /* absolute path of the key file, or credential:NAME */
+    const char *module_dir;    /* where NAME.so lies; absolute */
+    const char *modules_dir;   /* the folder of NAME.conf links; absolute after reading */
+    const char *user;          /* "" = stay who we are */
+    const char *group;         /* "" = the user's own */
     const char *control_group; /* who besides root may use the control socket */
-    bool developer;          /* module files of another owner than root */
+    bool developer;            /* module files of another owner than root */
 
     int64_t loops;   /* 0 = one a CPU */
     int64_t workers; /* 0 = one a CPU, at least 2 */
@@ -55,7 +55,8 @@ struct config_core {
     int64_t log_target;   /* LOG_TO_... of core/log.h, in the order of its choices */
     const char *log_file; /* with log_target = "file"; absolute */
     int64_t log_level;    /* index into CONFIG_LOG_LEVELS; use config_log_level() */
-    int64_t log_buffer;   /* bytes that wait for a slow target; beyond, lines are dropped and counted */
+    int64_t
+        log_buffer; /* bytes that wait for a slow target; beyond, lines are dropped and counted */
 
     int64_t drain_timeout;
     int64_t module_start_timeout;
@@ -148,10 +149,10 @@ struct config_subject {
     const imp_module *module; /* in: the running generation's descriptor */
     const char *name;
     const struct config_block *current;
-    struct config_block *next;   /* out: owned by the caller when config_reload says IMP_OK */
-    enum config_change change;   /* out */
-    const char *changed;         /* out: the first setting that made it so, or NULL */
-    bool is_enabled;             /* out: still has its file */
+    struct config_block *next; /* out: owned by the caller when config_reload says IMP_OK */
+    enum config_change change; /* out */
+    const char *changed;       /* out: the first setting that made it so, or NULL */
+    bool is_enabled;           /* out: still has its file */
 };
 /* Reads everything anew, makes every subject's block, runs every subject's `check`. On any error
  * nothing is left behind and all `next` are NULL. Control thread. */

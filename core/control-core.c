@@ -20,7 +20,8 @@ static struct {
 
 /* ---- status ---- */
 
-static void verb_status(imp_self *self, void *instance, imp_request *request) {
+static void verb_status(imp_self *self, void *instance, imp_request *request)
+{
     (void)self;
     (void)instance;
     const struct config *config = server.core.config(server.core.arg);
@@ -30,8 +31,7 @@ static void verb_status(imp_self *self, void *instance, imp_request *request) {
     imp_field_text(request, "instance", *core->instance == '\0' ? NULL : core->instance);
     imp_field_integer(request, "pid", getpid());
     imp_field_time(request, "started", server.started_now);
-    imp_field_integer(request, "uptime_seconds",
-                      (imp_ticks() - server.started_ticks) / IMP_SECOND);
+    imp_field_integer(request, "uptime_seconds", (imp_ticks() - server.started_ticks) / IMP_SECOND);
     imp_field_text(request, "config", config_main_file(config));
     imp_field_integer(request, "modules_enabled", config_module_count(config));
     imp_field_integer(request, "listeners", config_listeners(config)->count);
@@ -42,7 +42,8 @@ static void verb_status(imp_self *self, void *instance, imp_request *request) {
 
 /* ---- metrics ---- */
 
-static void verb_metrics(imp_self *self, void *instance, imp_request *request) {
+static void verb_metrics(imp_self *self, void *instance, imp_request *request)
+{
     (void)self;
     (void)instance;
     size_t length;
@@ -60,8 +61,8 @@ static void verb_metrics(imp_self *self, void *instance, imp_request *request) {
 
 /* ---- config show ---- */
 
-static void show_block(imp_request *request, const char *scope,
-                       const struct config_block *block) {
+static void show_block(imp_request *request, const char *scope, const struct config_block *block)
+{
     bool with_origin = imp_request_value(request, "origin", 0) != NULL;
     bool with_help = imp_request_value(request, "help", 0) != NULL;
     for (uint32_t i = 0; i < config_block_entry_count(block); i++) {
@@ -82,7 +83,8 @@ static void show_block(imp_request *request, const char *scope,
     }
 }
 
-static void verb_config_show(imp_self *self, void *instance, imp_request *request) {
+static void verb_config_show(imp_self *self, void *instance, imp_request *request)
+{
     (void)self;
     (void)instance;
     const struct config *config = server.core.config(server.core.arg);
@@ -116,7 +118,8 @@ static void verb_config_show(imp_self *self, void *instance, imp_request *reques
 
 /* ---- config reload ---- */
 
-static void verb_config_reload(imp_self *self, void *instance, imp_request *request) {
+static void verb_config_reload(imp_self *self, void *instance, imp_request *request)
+{
     (void)self;
     (void)instance;
     imp_error error = {0};
@@ -129,7 +132,8 @@ static void verb_config_reload(imp_self *self, void *instance, imp_request *requ
 
 /* ---- help ---- */
 
-static void verb_help(imp_self *self, void *instance, imp_request *request) {
+static void verb_help(imp_self *self, void *instance, imp_request *request)
+{
     (void)self;
     (void)instance;
     const char *words[8];
@@ -184,7 +188,8 @@ static const imp_verb_spec core_verbs[] = {
      .run = verb_help},
 };
 
-imp_status control_add_core_verbs(const struct control_core *core, imp_error *error) {
+imp_status control_add_core_verbs(const struct control_core *core, imp_error *error)
+{
     server.core = *core;
     server.started_now = imp_now();
     server.started_ticks = imp_ticks();

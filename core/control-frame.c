@@ -9,7 +9,8 @@
 
 /* ---- buffers ---- */
 
-char *control_buffer_room(struct control_buffer *buffer, size_t length) {
+char *control_buffer_room(struct control_buffer *buffer, size_t length)
+{
     if (length > PTRDIFF_MAX - buffer->used)
         return NULL;
     if (buffer->used + length > buffer->capacity) {
@@ -31,7 +32,8 @@ char *control_buffer_room(struct control_buffer *buffer, size_t length) {
     return buffer->data + buffer->used;
 }
 
-bool control_buffer_add(struct control_buffer *buffer, const void *data, size_t length) {
+bool control_buffer_add(struct control_buffer *buffer, const void *data, size_t length)
+{
     if (length == 0)
         return true;
     char *room = control_buffer_room(buffer, length);
@@ -42,7 +44,8 @@ bool control_buffer_add(struct control_buffer *buffer, const void *data, size_t 
     return true;
 }
 
-void control_buffer_consume(struct control_buffer *buffer, size_t length) {
+void control_buffer_consume(struct control_buffer *buffer, size_t length)
+{
     size_t left = buffer->used - length;
     if (length == 0)
         return;
@@ -51,7 +54,8 @@ void control_buffer_consume(struct control_buffer *buffer, size_t length) {
     buffer->used = left;
 }
 
-void control_buffer_free(struct control_buffer *buffer) {
+void control_buffer_free(struct control_buffer *buffer)
+{
     if (buffer->data != NULL)
         imp_wipe(buffer->data, buffer->capacity);
     free(buffer->data);
@@ -61,7 +65,8 @@ void control_buffer_free(struct control_buffer *buffer) {
 /* ---- frames ---- */
 
 imp_status control_frame_next(const struct control_buffer *buffer, size_t most,
-                              struct control_frame *frame) {
+                              struct control_frame *frame)
+{
     if (buffer->used < CONTROL_HEADER_SIZE)
         return IMP_BUSY;
     const uint8_t *p = (const uint8_t *)buffer->data;
@@ -81,7 +86,8 @@ imp_status control_frame_next(const struct control_buffer *buffer, size_t most,
 }
 
 bool control_frame_add(struct control_buffer *buffer, enum control_frame_kind kind,
-                       const void *payload, size_t length) {
+                       const void *payload, size_t length)
+{
     if (length >= CONTROL_ANSWER_MAX)
         return false;
     size_t rest = length + 1;
@@ -93,7 +99,8 @@ bool control_frame_add(struct control_buffer *buffer, enum control_frame_kind ki
            control_buffer_add(buffer, payload, length);
 }
 
-bool control_frame_add_json(struct control_buffer *buffer, json_t *json) {
+bool control_frame_add_json(struct control_buffer *buffer, json_t *json)
+{
     if (json == NULL)
         return false;
     char *text = json_dumps(json, JSON_COMPACT);
@@ -106,7 +113,8 @@ bool control_frame_add_json(struct control_buffer *buffer, json_t *json) {
 }
 
 /* The parser recurses by depth; what goes deeper than any frame of ours does not reach it. */
-static bool depth_is_good(const char *payload, size_t length) {
+static bool depth_is_good(const char *payload, size_t length)
+{
     uint32_t depth = 0;
     bool is_string = false;
     for (size_t i = 0; i < length; i++) {
@@ -128,7 +136,8 @@ static bool depth_is_good(const char *payload, size_t length) {
     return true;
 }
 
-json_t *control_frame_parse(const char *payload, size_t length, imp_error *error) {
+json_t *control_frame_parse(const char *payload, size_t length, imp_error *error)
+{
     json_error_t reason;
     if (!depth_is_good(payload, length)) {
         imp_error_set(error, IMP_INVALID, "a frame on the control socket is nested too deep");
@@ -149,7 +158,8 @@ json_t *control_frame_parse(const char *payload, size_t length, imp_error *error
 }
 
 imp_status control_command_parse(const char *payload, size_t length,
-                                 struct control_command *command, imp_error *error) {
+                                 struct control_command *command, imp_error *error)
+{
     *command = (struct control_command){0};
     json_t *json = control_frame_parse(payload, length, error);
     if (json == NULL)
@@ -184,7 +194,8 @@ failed:
     return status;
 }
 
-void control_command_free(struct control_command *command) {
+void control_command_free(struct control_command *command)
+{
     free(command->words);
     json_decref(command->json);
     *command = (struct control_command){0};

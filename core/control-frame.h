@@ -22,9 +22,9 @@
 #include <jansson.h>
 
 #define CONTROL_HEADER_SIZE 5u
-#define CONTROL_COMMAND_MAX ((size_t)256 * 1024)   /* a client's frame: as long as a command line */
+#define CONTROL_COMMAND_MAX ((size_t)256 * 1024) /* a client's frame: as long as a command line */
 #define CONTROL_ANSWER_MAX ((size_t)4 * 1024 * 1024) /* a server's frame */
-#define CONTROL_WORDS_MAX 512u                     /* in argv */
+#define CONTROL_WORDS_MAX 512u                       /* in argv */
 #define CONTROL_FILES_MAX 8u
 #define CONTROL_SECRETS_MAX 8u
 #define CONTROL_JSON_DEPTH_MAX 16u

@@ -14,7 +14,8 @@ struct local_client {
     void *arg;
 };
 
-static void local_send(struct control_client *client, struct control_buffer *frames) {
+static void local_send(struct control_client *client, struct control_buffer *frames)
+{
     struct local_client *local = (struct local_client *)client;
     struct control_frame frame;
     while (control_frame_next(frames, CONTROL_ANSWER_MAX, &frame) == IMP_OK) {
@@ -24,14 +25,16 @@ static void local_send(struct control_client *client, struct control_buffer *fra
     }
 }
 
-static void local_ask(struct control_client *client, uint32_t count) {
+static void local_ask(struct control_client *client, uint32_t count)
+{
     (void)count;
     imp_request *request = client->request;
     if (request != NULL)
         control_request_answer(request, NULL, 0);
 }
 
-static void local_done(struct control_client *client, int exit_status) {
+static void local_done(struct control_client *client, int exit_status)
+{
     struct local_client *local = (struct local_client *)client;
     char *text = json_dumps(local->answers, JSON_COMPACT);
     local->done(text == NULL ? "[]" : text, exit_status, local->arg);
@@ -42,7 +45,8 @@ static void local_done(struct control_client *client, int exit_status) {
 
 static const struct control_client_kind local_kind = {local_send, local_ask, local_done};
 
-static void refuse(struct local_client *local, const imp_error *error) {
+static void refuse(struct local_client *local, const imp_error *error)
+{
     struct control_buffer frames = {0};
     if (control_done_add(&frames, error->status, error->message))
         local_send(&local->client, &frames);
@@ -52,7 +56,8 @@ static void refuse(struct local_client *local, const imp_error *error) {
 
 void control_run_for_test(const char *const *argv, uint32_t argc, uint32_t uid,
                           void (*done)(const char *frames_json, int exit_status, void *arg),
-                          void *arg) {
+                          void *arg)
+{
     imp_error error = {.status = IMP_INVALID};
     struct control_values values;
     uint32_t used;

@@ -44,29 +44,34 @@ struct imp_request {
 
 /* ---- arguments ---- */
 
-const char *imp_request_value(imp_request *request, const char *name, uint32_t index) {
+const char *imp_request_value(imp_request *request, const char *name, uint32_t index)
+{
     const struct control_value *value = control_values_find(&request->values, name, index);
     return value == NULL ? NULL : value->text;
 }
 
-int imp_request_file(imp_request *request, const char *name) {
+int imp_request_file(imp_request *request, const char *name)
+{
     const struct control_value *value = control_values_find(&request->values, name, 0);
     return value == NULL ? -1 : value->fd;
 }
 
-uint32_t imp_request_uid(imp_request *request) {
+uint32_t imp_request_uid(imp_request *request)
+{
     return request->uid;
 }
 
 /* ---- building the answer ---- */
 
-static void add_json(imp_request *request, json_t *json) {
+static void add_json(imp_request *request, json_t *json)
+{
     if (!control_frame_add_json(&request->frames, json))
         request->is_short_of_memory = true;
 }
 
 /* Puts the rows so far into a frame. */
-static void end_rows(imp_request *request) {
+static void end_rows(imp_request *request)
+{
     if (request->row != NULL && json_array_append_new(request->rows, request->row) != 0)
         request->is_short_of_memory = true;
     request->row = NULL;
@@ -81,7 +86,8 @@ static void end_rows(imp_request *request) {
     request->row_bytes = 0;
 }
 
-void imp_row_begin(imp_request *request, bool is_single) {
+void imp_row_begin(imp_request *request, bool is_single)
+{
     if (request->rows != NULL &&
         (request->is_single != is_single || request->row_bytes >= BYTES_PER_FRAME ||
          json_array_size(request->rows) >= ROWS_PER_FRAME))
@@ -99,7 +105,8 @@ void imp_row_begin(imp_request *request, bool is_single) {
     }
 }
 
-static void set_field(imp_request *request, const char *name, json_t *value) {
+static void set_field(imp_request *request, const char *name, json_t *value)
+{
     if (request->row == NULL && !request->is_short_of_memory)
         imp_row_begin(request, true);
     if (request->row == NULL || json_object_set_new(request->row, name, value) != 0) {
@@ -110,7 +117,8 @@ static void set_field(imp_request *request, const char *name, json_t *value) {
     request->row_bytes += strlen(name) + 32;
 }
 
-void imp_field_text(imp_request *request, const char *name, const char *value) {
+void imp_field_text(imp_request *request, const char *name, const char *value)
+{
     char buffer[512], *clean = buffer;
     if (value == NULL) {
         set_field(request, name, json_null());
@@ -126,15 +134,16 @@ void imp_field_text(imp_request *request, const char *name, const char *value) {
         request->is_short_of_memory = true;
         return;
     }
-    size_t written = imp_text_clean(clean, size > sizeof buffer ? size : sizeof buffer, value,
-                                    length);
+    size_t written =
+        imp_text_clean(clean, size > sizeof buffer ? size : sizeof buffer, value, length);
     set_field(request, name, json_stringn(clean, written));
     request->row_bytes += written;
     if (clean != buffer)
         free(clean);
 }
 
-void imp_field_printf(imp_request *request, const char *name, const char *format, ...) {
+void imp_field_printf(imp_request *request, const char *name, const char *format, ...)
+{
     char text[SAY_MAX];
     va_list arguments;
     va_start(arguments, format);
@@ -145,25 +154,30 @@ void imp_field_printf(imp_request *request, const char *name, const char *format
     imp_field_text(request, name, length < 0 ? "" : text);
 }
 
-void imp_field_integer(imp_request *request, const char *name, int64_t value) {
+void imp_field_integer(imp_request *request, const char *name, int64_t value)
+{
     set_field(request, name, json_integer(value));
 }
 
-void imp_field_bool(imp_request *request, const char *name, bool value) {
+void imp_field_bool(imp_request *request, const char *name, bool value)
+{
     set_field(request, name, json_boolean(value));
 }
 
-void imp_field_id(imp_request *request, const char *name, imp_id id) {
+void imp_field_id(imp_request *request, const char *name, imp_id id)
+{
     char text[IMP_ID_TEXT_SIZE];
     imp_field_text(request, name, imp_id_format(id, text));
 }
 
-void imp_field_time(imp_request *request, const char *name, int64_t time_us) {
+void imp_field_time(imp_request *request, const char *name, int64_t time_us)
+{
     char text[TIME_TEXT_SIZE];
     imp_field_text(request, name, time_us == 0 ? NULL : time_format(time_us, text));
 }
 
-void imp_request_say(imp_request *request, const char *format, ...) {
+void imp_request_say(imp_request *request, const char *format, ...)
+{
     char text[SAY_MAX], clean[SAY_MAX];
     va_list arguments;
     va_start(arguments, format);
@@ -178,7 +192,8 @@ void imp_request_say(imp_request *request, const char *format, ...) {
     add_json(request, json_pack("{s:s}", "say", clean));
 }
 
-void control_request_text(imp_request *request, const char *text, size_t length) {
+void control_request_text(imp_request *request, const char *text, size_t length)
+{
     end_rows(request);
     while (length > 0) {
         size_t size = length;
@@ -192,19 +207,22 @@ void control_request_text(imp_request *request, const char *text, size_t length)
 
 /* ---- life ---- */
 
-static void send_frames(imp_request *request) {
+static void send_frames(imp_request *request)
+{
     if (request->client != NULL && request->frames.used > 0)
         request->client->kind->send(request->client, &request->frames);
     control_buffer_free(&request->frames);
 }
 
-void imp_request_flush(imp_request *request) {
+void imp_request_flush(imp_request *request)
+{
     end_rows(request);
     send_frames(request);
 }
 
 bool control_request_start(struct control_client *client, uint32_t uid,
-                           const struct control_verb *verb, struct control_values *values) {
+                           const struct control_verb *verb, struct control_values *values)
+{
     imp_request *request = calloc(1, sizeof *request);
     if (request == NULL) {
         control_values_free(values);
@@ -227,7 +245,8 @@ bool control_request_start(struct control_client *client, uint32_t uid,
     return true;
 }
 
-void control_request_answer(imp_request *request, const char *const *values, uint32_t count) {
+void control_request_answer(imp_request *request, const char *const *values, uint32_t count)
+{
     void (*answered)(imp_request *, const char *const *, uint32_t, void *) = request->answered;
     imp_self *self = request->self;
     if (answered == NULL)
@@ -238,12 +257,14 @@ void control_request_answer(imp_request *request, const char *const *values, uin
     module_call_end(self);
 }
 
-static void answer_gone(void *arg) {
+static void answer_gone(void *arg)
+{
     control_request_answer(arg, NULL, 0);
 }
 
 /* From the loop: the verb may be in the middle of asking. */
-static void post_gone(imp_request *request) {
+static void post_gone(imp_request *request)
+{
     request->gone_post = (struct loop_post){.fn = answer_gone, .arg = request};
     if (!loop_post_node(imp_loop_control(), &request->gone_post))
         answer_gone(request);
@@ -252,7 +273,8 @@ static void post_gone(imp_request *request) {
 void imp_request_ask(imp_request *request, const char *names,
                      void (*answered)(imp_request *request, const char *const *values,
                                       uint32_t count, void *arg),
-                     void *arg) {
+                     void *arg)
+{
     json_t *list = json_array();
     uint32_t count = 0;
     for (const char *p = names; *p != '\0';) {
@@ -276,23 +298,27 @@ void imp_request_ask(imp_request *request, const char *names,
     request->client->kind->ask(request->client, count);
 }
 
-void control_request_abandon(imp_request *request) {
+void control_request_abandon(imp_request *request)
+{
     request->client = NULL;
     if (request->answered != NULL)
         post_gone(request);
 }
 
-int control_exit_status(imp_status status) {
+int control_exit_status(imp_status status)
+{
     return status == IMP_OK ? 0 : status == IMP_INVALID ? 2 : 1;
 }
 
-bool control_done_add(struct control_buffer *frames, imp_status status, const char *message) {
+bool control_done_add(struct control_buffer *frames, imp_status status, const char *message)
+{
     return control_frame_add_json(
         frames, json_pack("{s:{s:s, s:i, s:s}}", "done", "status", imp_status_name(status), "exit",
                           control_exit_status(status), "message", message));
 }
 
-static void request_end(void *arg) {
+static void request_end(void *arg)
+{
     imp_request *request = arg;
     imp_self *self = request->self;
     struct control_client *client = request->client;
@@ -314,7 +340,8 @@ static void request_end(void *arg) {
     imp_unpin(self, PIN_NAME); /* last: with it the module's code may go */
 }
 
-void imp_request_finish(imp_request *request, imp_status status, const imp_error *error) {
+void imp_request_finish(imp_request *request, imp_status status, const imp_error *error)
+{
     if (request->is_finished)
         return;
     request->is_finished = true;

@@ -18,7 +18,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define CONNECTIONS_MAX 64u /* people and scripts at one time; each costs a descriptor and a buffer */
+#define CONNECTIONS_MAX                                                                            \
+    64u /* people and scripts at one time; each costs a descriptor and a buffer */
 #define BACKLOG 16
 #define COMMAND_TIMEOUT (10 * IMP_SECOND) /* from connecting to the whole command */
 #define CLOSING_TIMEOUT (30 * IMP_SECOND) /* for the client to take the rest of the answer */
@@ -63,7 +64,8 @@ static struct {
 
 /* ---- the end of a connection ---- */
 
-static void connection_free(struct connection *connection) {
+static void connection_free(struct connection *connection)
+{
     if (connection->client.request != NULL)
         control_request_abandon(connection->client.request);
     loop_timer_disarm(imp_loop_control(), &connection->timer);
@@ -85,19 +87,22 @@ static void connection_free(struct connection *connection) {
     free(connection);
 }
 
-static void connection_timeout(struct loop_timer *timer) {
+static void connection_timeout(struct loop_timer *timer)
+{
     struct connection *connection =
         (struct connection *)((char *)timer - offsetof(struct connection, timer));
     connection_free(connection);
 }
 
-static void watch_for_output(struct connection *connection) {
+static void watch_for_output(struct connection *connection)
+{
     uint32_t events = LOOP_READ | (connection->output.used > 0 ? LOOP_WRITE : 0);
     if (loop_watch_set(connection->watch, events) != IMP_OK)
         imp_log(NULL, IMP_LOG_ERROR, "control.watch-failed", "fd=%d", connection->fd);
 }
 
-static void begin_closing(struct connection *connection) {
+static void begin_closing(struct connection *connection)
+{
     connection->state = CLOSING;
     loop_timer_arm(imp_loop_control(), &connection->timer, imp_ticks() + CLOSING_TIMEOUT);
     /* Even with nothing to send: the loop then sees it writable and ends it. */
@@ -105,7 +110,8 @@ static void begin_closing(struct connection *connection) {
         imp_log(NULL, IMP_LOG_ERROR, "control.watch-failed", "fd=%d", connection->fd);
 }
 
-static void refuse(struct connection *connection, imp_status status, const char *message) {
+static void refuse(struct connection *connection, imp_status status, const char *message)
+{
     if (!control_done_add(&connection->output, status, message))
         imp_log(NULL, IMP_LOG_ERROR, "control.no-memory", "fd=%d", connection->fd);
     begin_closing(connection);
@@ -113,7 +119,8 @@ static void refuse(struct connection *connection, imp_status status, const char 
 
 /* ---- what requests want of it ---- */
 
-static void client_send(struct control_client *client, struct control_buffer *frames) {
+static void client_send(struct control_client *client, struct control_buffer *frames)
+{
     struct connection *connection = (struct connection *)client;
     if (connection->output.used + frames->used > OUTPUT_MAX ||
         !control_buffer_add(&connection->output, frames->data, frames->used)) {
@@ -127,13 +134,15 @@ static void client_send(struct control_client *client, struct control_buffer *fr
     watch_for_output(connection);
 }
 
-static void client_ask(struct control_client *client, uint32_t count) {
+static void client_ask(struct control_client *client, uint32_t count)
+{
     struct connection *connection = (struct connection *)client;
     connection->secrets_wanted = count;
     connection->state = WAIT_SECRETS;
 }
 
-static void client_done(struct control_client *client, int exit_status) {
+static void client_done(struct control_client *client, int exit_status)
+{
     (void)exit_status;
     begin_closing((struct connection *)client);
 }
@@ -142,7 +151,8 @@ static const struct control_client_kind connection_kind = {client_send, client_a
 
 /* ---- what comes in ---- */
 
-static void run_command(struct connection *connection) {
+static void run_command(struct connection *connection)
+{
     connection->state = RUNNING;
     loop_timer_disarm(imp_loop_control(), &connection->timer);
     if (!control_request_start(&connection->client, connection->uid, connection->verb,
@@ -151,7 +161,8 @@ static void run_command(struct connection *connection) {
 }
 
 /* Asks for the descriptors of file arguments; false when there are none. */
-static bool ask_for_files(struct connection *connection) {
+static bool ask_for_files(struct connection *connection)
+{
     json_t *files = json_array();
     for (uint32_t i = 0; i < connection->values.count; i++) {
         const struct control_value *value = &connection->values.items[i];
@@ -179,7 +190,8 @@ static bool ask_for_files(struct connection *connection) {
     return true;
 }
 
-static void take_command(struct connection *connection, const struct control_frame *frame) {
+static void take_command(struct connection *connection, const struct control_frame *frame)
+{
     imp_error error = {0};
     uint32_t used;
     if (control_command_parse(frame->payload, frame->length, &connection->command, &error) !=
@@ -204,7 +216,8 @@ static void take_command(struct connection *connection, const struct control_fra
         run_command(connection);
 }
 
-static void take_files(struct connection *connection, const struct control_frame *frame) {
+static void take_files(struct connection *connection, const struct control_frame *frame)
+{
     uint32_t next = 0, used;
     if (frame->length != connection->file_count) {
         refuse(connection, IMP_INVALID, "the files that were asked for did not come");
@@ -237,7 +250,8 @@ static void take_files(struct connection *connection, const struct control_frame
         run_command(connection);
 }
 
-static void take_secrets(struct connection *connection, const struct control_frame *frame) {
+static void take_secrets(struct connection *connection, const struct control_frame *frame)
+{
     const char *values[CONTROL_SECRETS_MAX];
     uint32_t count = 0;
     const char *p = frame->payload, *end = frame->payload + frame->length;
@@ -257,10 +271,12 @@ static void take_secrets(struct connection *connection, const struct control_fra
     imp_request *request = connection->client.request;
     connection->client.request = NULL;
     control_request_abandon(request);
-    refuse(connection, IMP_INVALID, "the secrets that were asked for did not come, or are no UTF-8");
+    refuse(connection, IMP_INVALID,
+           "the secrets that were asked for did not come, or are no UTF-8");
 }
 
-static void take_frame(struct connection *connection, const struct control_frame *frame) {
+static void take_frame(struct connection *connection, const struct control_frame *frame)
+{
     static const struct {
         enum control_frame_kind kind;
         void (*take)(struct connection *connection, const struct control_frame *frame);
@@ -285,7 +301,8 @@ static void take_frame(struct connection *connection, const struct control_frame
 }
 
 /* Keeps descriptors that came with data; any beyond what a command may have are closed. */
-static void keep_files(struct connection *connection, struct msghdr *message) {
+static void keep_files(struct connection *connection, struct msghdr *message)
+{
     for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part != NULL;
          part = CMSG_NXTHDR(message, part)) {
         if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
@@ -303,7 +320,8 @@ static void keep_files(struct connection *connection, struct msghdr *message) {
 }
 
 /* False when the peer has ended. */
-static bool read_input(struct connection *connection) {
+static bool read_input(struct connection *connection)
+{
     union {
         struct cmsghdr header;
         char bytes[CMSG_SPACE(CONTROL_FILES_MAX * sizeof(int))];
@@ -325,10 +343,11 @@ static bool read_input(struct connection *connection) {
 }
 
 /* False when the connection must end. */
-static bool write_output(struct connection *connection) {
+static bool write_output(struct connection *connection)
+{
     if (connection->output.used > 0) {
-        ssize_t length = send(connection->fd, connection->output.data, connection->output.used,
-                              MSG_NOSIGNAL);
+        ssize_t length =
+            send(connection->fd, connection->output.data, connection->output.used, MSG_NOSIGNAL);
         if (length < 0)
             return errno == EAGAIN || errno == EINTR;
         control_buffer_consume(&connection->output, (size_t)length);
@@ -336,7 +355,8 @@ static bool write_output(struct connection *connection) {
     return connection->output.used > 0 || connection->state != CLOSING;
 }
 
-static void connection_ready(int fd, uint32_t events, void *arg) {
+static void connection_ready(int fd, uint32_t events, void *arg)
+{
     struct connection *connection = arg;
     struct control_frame frame;
     (void)fd;
@@ -374,7 +394,8 @@ static void connection_ready(int fd, uint32_t events, void *arg) {
 
 /* ---- who may ---- */
 
-static bool peer_has_group(int fd) {
+static bool peer_has_group(int fd)
+{
     gid_t few[64], *groups = few;
     socklen_t size = sizeof few;
     bool is_member = false;
@@ -395,7 +416,8 @@ static bool peer_has_group(int fd) {
 }
 
 /* By the kernel's word; the socket's mode says the same, but lies in a folder that others set up. */
-static bool peer_may(int fd, uint32_t *uid) {
+static bool peer_may(int fd, uint32_t *uid)
+{
     struct ucred peer;
     socklen_t size = sizeof peer;
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
@@ -406,7 +428,8 @@ static bool peer_may(int fd, uint32_t *uid) {
     return control.has_group && (peer.gid == control.group || peer_has_group(fd));
 }
 
-static void accept_ready(int fd, uint32_t events, void *arg) {
+static void accept_ready(int fd, uint32_t events, void *arg)
+{
     (void)events;
     (void)arg;
     int peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -449,7 +472,8 @@ static void accept_ready(int fd, uint32_t events, void *arg) {
 
 /* ---- the socket ---- */
 
-static void find_group(const char *name) {
+static void find_group(const char *name)
+{
     struct group group, *found = NULL;
     char buffer[16384];
     control.has_group = false;
@@ -459,37 +483,41 @@ static void find_group(const char *name) {
         control.group = group.gr_gid;
         control.has_group = true;
     } else {
-        imp_log(NULL, IMP_LOG_NOTICE, "control.no-group",
-                "group=\"%s\" reason=\"no such group: only root and our own user may use imprimctl\"",
-                name);
+        imp_log(
+            NULL, IMP_LOG_NOTICE, "control.no-group",
+            "group=\"%s\" reason=\"no such group: only root and our own user may use imprimctl\"",
+            name);
     }
 }
 
-static bool someone_answers(const struct sockaddr_un *address) {
+static bool someone_answers(const struct sockaddr_un *address)
+{
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return false;
     /* EAGAIN: a full backlog, so somebody holds it. */
-    bool answers = connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 ||
-                   errno == EAGAIN;
+    bool answers =
+        connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 || errno == EAGAIN;
     close(fd);
     return answers;
 }
 
-imp_status control_start(const char *run_dir, const char *group, imp_error *error) {
+imp_status control_start(const char *run_dir, const char *group, imp_error *error)
+{
     struct sockaddr_un address = {.sun_family = AF_UNIX}, fresh = {.sun_family = AF_UNIX};
     imp_status status = IMP_OK;
     bool is_bound = false;
-    int length = snprintf(address.sun_path, sizeof address.sun_path, "%s/" CONTROL_SOCKET_NAME,
-                          run_dir);
-    int fresh_length = snprintf(fresh.sun_path, sizeof fresh.sun_path,
-                                "%s/." CONTROL_SOCKET_NAME ".new", run_dir);
+    int length =
+        snprintf(address.sun_path, sizeof address.sun_path, "%s/" CONTROL_SOCKET_NAME, run_dir);
+    int fresh_length =
+        snprintf(fresh.sun_path, sizeof fresh.sun_path, "%s/." CONTROL_SOCKET_NAME ".new", run_dir);
     if (length < 0 || fresh_length < 0 || (size_t)length >= sizeof address.sun_path ||
         (size_t)fresh_length >= sizeof fresh.sun_path)
         return imp_error_set(error, IMP_INVALID,
                              "run_dir: found \"%s\", expected a path of at most %zu bytes (the "
                              "control socket's path is bounded by the system)",
-                             run_dir, sizeof fresh.sun_path - sizeof "/." CONTROL_SOCKET_NAME ".new");
+                             run_dir,
+                             sizeof fresh.sun_path - sizeof "/." CONTROL_SOCKET_NAME ".new");
     if (someone_answers(&address))
         return imp_error_set(error, IMP_EXISTS, "another server answers at %s", address.sun_path);
     find_group(group);
@@ -532,7 +560,8 @@ done:
     return status;
 }
 
-void control_stop(void) {
+void control_stop(void)
+{
     if (control.fd < 0)
         return;
     loop_watch_stop(control.watch);

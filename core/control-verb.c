@@ -15,13 +15,15 @@
 
 static struct control_verb *verbs;
 
-const struct control_verb *control_verbs(void) {
+const struct control_verb *control_verbs(void)
+{
     return verbs;
 }
 
 /* ---- a verb's row ---- */
 
-static void verb_free(struct control_verb *verb) {
+static void verb_free(struct control_verb *verb)
+{
     if (verb == NULL)
         return;
     for (uint32_t i = 0; i < verb->parameter_count; i++) {
@@ -35,7 +37,8 @@ static void verb_free(struct control_verb *verb) {
 }
 
 /* "<FILE" and ">FILE" are files; what is left is the name. */
-static const char *take_file_mark(const char *text, enum control_file *file) {
+static const char *take_file_mark(const char *text, enum control_file *file)
+{
     *file = *text == '<'   ? CONTROL_FILE_READ
             : *text == '>' ? CONTROL_FILE_CREATE
                            : CONTROL_FILE_NONE;
@@ -43,7 +46,8 @@ static const char *take_file_mark(const char *text, enum control_file *file) {
 }
 
 /* "JOB", "[JOB]", "<FILE", "NAME...", "[NAME...]". */
-static bool parse_argument(const char *word, size_t length, struct control_parameter *parameter) {
+static bool parse_argument(const char *word, size_t length, struct control_parameter *parameter)
+{
     parameter->is_required = true;
     if (length > 2 && word[0] == '[' && word[length - 1] == ']') {
         parameter->is_required = false;
@@ -61,7 +65,8 @@ static bool parse_argument(const char *word, size_t length, struct control_param
 }
 
 /* "device=DEVICE", "out=>FILE", "card". */
-static bool parse_option(const char *word, size_t length, struct control_parameter *parameter) {
+static bool parse_option(const char *word, size_t length, struct control_parameter *parameter)
+{
     const char *equals = memchr(word, '=', length);
     parameter->is_option = true;
     parameter->is_repeated = true; /* the same option may be given several times */
@@ -77,7 +82,8 @@ static bool parse_option(const char *word, size_t length, struct control_paramet
 
 static bool parse_parameters(struct control_verb *verb, const char *text,
                              bool (*parse)(const char *word, size_t length,
-                                           struct control_parameter *parameter)) {
+                                           struct control_parameter *parameter))
+{
     for (const char *p = text == NULL ? "" : text; *p != '\0';) {
         p += strspn(p, " ");
         size_t length = strcspn(p, " ");
@@ -93,14 +99,16 @@ static bool parse_parameters(struct control_verb *verb, const char *text,
     return true;
 }
 
-static bool words_are_valid(const char *words) {
+static bool words_are_valid(const char *words)
+{
     size_t length = strlen(words);
     return length > 0 && length < 128 && words[0] != ' ' && words[length - 1] != ' ' &&
            strstr(words, "  ") == NULL &&
            strspn(words, "abcdefghijklmnopqrstuvwxyz0123456789- ") == length;
 }
 
-imp_status imp_verb_add(imp_self *self, const imp_verb_spec *spec, imp_error *error) {
+imp_status imp_verb_add(imp_self *self, const imp_verb_spec *spec, imp_error *error)
+{
     if (spec->words == NULL || !words_are_valid(spec->words) || spec->run == NULL)
         return imp_error_set(error, IMP_INVALID, "a verb needs words in lower case and a function");
     struct control_verb **place = &verbs;
@@ -137,7 +145,8 @@ imp_status imp_verb_add(imp_self *self, const imp_verb_spec *spec, imp_error *er
     return IMP_OK;
 }
 
-static void remove_verbs(const imp_self *self, bool are_all) {
+static void remove_verbs(const imp_self *self, bool are_all)
+{
     for (struct control_verb **place = &verbs; *place != NULL;) {
         struct control_verb *verb = *place;
         if (!are_all && verb->self != self) {
@@ -149,19 +158,22 @@ static void remove_verbs(const imp_self *self, bool are_all) {
     }
 }
 
-void control_sweep(const imp_self *self) {
+void control_sweep(const imp_self *self)
+{
     if (self != NULL)
         remove_verbs(self, false);
 }
 
-void control_clear(void) {
+void control_clear(void)
+{
     remove_verbs(NULL, true);
 }
 
 /* ---- finding ---- */
 
 /* How many words of the line the verb's words are; 0 when the line does not begin with them. */
-static uint32_t words_matched(const char *verb_words, const char *const *words, uint32_t count) {
+static uint32_t words_matched(const char *verb_words, const char *const *words, uint32_t count)
+{
     uint32_t used = 0;
     for (const char *p = verb_words; *p != '\0';) {
         size_t length = strcspn(p, " ");
@@ -175,7 +187,8 @@ static uint32_t words_matched(const char *verb_words, const char *const *words, 
 }
 
 const struct control_verb *control_verb_find(const char *const *words, uint32_t count,
-                                             uint32_t *used) {
+                                             uint32_t *used)
+{
     const struct control_verb *best = NULL;
     *used = 0;
     for (const struct control_verb *verb = verbs; verb != NULL; verb = verb->next) {
@@ -188,8 +201,8 @@ const struct control_verb *control_verb_find(const char *const *words, uint32_t 
     return best;
 }
 
-bool control_verb_matches(const struct control_verb *verb, const char *const *words,
-                          uint32_t count) {
+bool control_verb_matches(const struct control_verb *verb, const char *const *words, uint32_t count)
+{
     const char *p = verb->words;
     for (uint32_t i = 0; i < count; i++) {
         size_t length = strcspn(p, " ");
@@ -201,7 +214,8 @@ bool control_verb_matches(const struct control_verb *verb, const char *const *wo
     return true;
 }
 
-void control_unknown_verb(const char *const *words, uint32_t count, imp_error *error) {
+void control_unknown_verb(const char *const *words, uint32_t count, imp_error *error)
+{
     char list[IMP_ERROR_MESSAGE_MAX] = "";
     size_t used = 0;
     if (count > 0)
@@ -215,12 +229,13 @@ void control_unknown_verb(const char *const *words, uint32_t count, imp_error *e
         imp_error_set(error, IMP_INVALID, "no such command: %s %s; there is: %s", words[0],
                       count > 1 ? words[1] : "", list);
     else
-        imp_error_set(error, IMP_INVALID, "%s%s; see: imprimctl help",
-                      count == 0 ? "no command was given" : "no such command: ",
-                      count == 0 ? "" : words[0]);
+        imp_error_set(
+            error, IMP_INVALID, "%s%s; see: imprimctl help",
+            count == 0 ? "no command was given" : "no such command: ", count == 0 ? "" : words[0]);
 }
 
-char *control_verb_usage(const struct control_verb *verb) {
+char *control_verb_usage(const struct control_verb *verb)
+{
     char *text = NULL;
     size_t size;
     FILE *out = open_memstream(&text, &size);
@@ -246,7 +261,8 @@ char *control_verb_usage(const struct control_verb *verb) {
 /* ---- reading a line ---- */
 
 static imp_status usage_error(const struct control_verb *verb, imp_error *error, const char *what,
-                              const char *name) {
+                              const char *name)
+{
     char *usage = control_verb_usage(verb);
     imp_error_set(error, IMP_INVALID, "%s%s; usage: %s", what, name,
                   usage == NULL ? verb->words : usage);
@@ -255,23 +271,23 @@ static imp_status usage_error(const struct control_verb *verb, imp_error *error,
 }
 
 static bool add_value(struct control_values *values, const struct control_parameter *parameter,
-                      const char *text) {
+                      const char *text)
+{
     struct control_value *items =
         realloc(values->items, (values->count + 1) * sizeof *values->items);
     if (items == NULL)
         return false;
     values->items = items;
     struct control_value *value = &items[values->count];
-    *value = (struct control_value){.name = strdup(parameter->name),
-                                    .text = strdup(text),
-                                    .file = parameter->file,
-                                    .fd = -1};
+    *value = (struct control_value){
+        .name = strdup(parameter->name), .text = strdup(text), .file = parameter->file, .fd = -1};
     values->count++;
     return value->name != NULL && value->text != NULL;
 }
 
 static const struct control_parameter *find_option(const struct control_verb *verb,
-                                                   const char *name, size_t length) {
+                                                   const char *name, size_t length)
+{
     for (uint32_t i = 0; i < verb->parameter_count; i++) {
         const struct control_parameter *parameter = &verb->parameters[i];
         if (parameter->is_option && strlen(parameter->name) == length &&
@@ -283,7 +299,8 @@ static const struct control_parameter *find_option(const struct control_verb *ve
 
 /* The next positional argument to be filled; a repeated one stays. */
 static const struct control_parameter *next_argument(const struct control_verb *verb,
-                                                     uint32_t *position) {
+                                                     uint32_t *position)
+{
     if (*position >= verb->parameter_count || verb->parameters[*position].is_option)
         return NULL;
     const struct control_parameter *parameter = &verb->parameters[*position];
@@ -293,7 +310,8 @@ static const struct control_parameter *next_argument(const struct control_verb *
 }
 
 static imp_status parse_values(const struct control_verb *verb, const char *const *words,
-                               uint32_t count, struct control_values *values, imp_error *error) {
+                               uint32_t count, struct control_values *values, imp_error *error)
+{
     uint32_t position = 0;
     bool are_options = true;
     for (uint32_t i = 0; i < count; i++) {
@@ -319,8 +337,7 @@ static imp_status parse_values(const struct control_verb *verb, const char *cons
             } else if (i + 1 < count) {
                 text = words[++i];
             } else {
-                return usage_error(verb, error, "an option without its value: --",
-                                   parameter->name);
+                return usage_error(verb, error, "an option without its value: --", parameter->name);
             }
         } else {
             parameter = next_argument(verb, &position);
@@ -341,7 +358,8 @@ static imp_status parse_values(const struct control_verb *verb, const char *cons
 }
 
 imp_status control_values_parse(const struct control_verb *verb, const char *const *words,
-                                uint32_t count, struct control_values *values, imp_error *error) {
+                                uint32_t count, struct control_values *values, imp_error *error)
+{
     *values = (struct control_values){0};
     imp_status status = parse_values(verb, words, count, values, error);
     if (status != IMP_OK)
@@ -349,7 +367,8 @@ imp_status control_values_parse(const struct control_verb *verb, const char *con
     return status;
 }
 
-void control_values_free(struct control_values *values) {
+void control_values_free(struct control_values *values)
+{
     for (uint32_t i = 0; i < values->count; i++) {
         struct control_value *value = &values->items[i];
         if (value->fd >= 0)
@@ -362,7 +381,8 @@ void control_values_free(struct control_values *values) {
 }
 
 const struct control_value *control_values_find(const struct control_values *values,
-                                                const char *name, uint32_t index) {
+                                                const char *name, uint32_t index)
+{
     for (uint32_t i = 0; i < values->count; i++)
         if (strcmp(values->items[i].name, name) == 0 && index-- == 0)
             return &values->items[i];

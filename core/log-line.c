@@ -16,19 +16,22 @@
 static const char *const level_names[] = {"emergency", "alert",  "critical", "error",
                                           "warning",   "notice", "info",     "debug"};
 
-static const char *level_name(imp_log_level level) {
+static const char *level_name(imp_log_level level)
+{
     if (level < 0 || level > IMP_LOG_DEBUG)
         return "debug";
     return level_names[level];
 }
 
-static const char *module_name(const imp_self *self) {
+static const char *module_name(const imp_self *self)
+{
     return self == NULL ? "core" : self->name;
 }
 
 size_t log_line_format_va(char line[LOG_LINE_MAX], imp_log_level level, const imp_self *self,
                           const char *event, uint64_t suppressed, const char *format,
-                          va_list arguments) {
+                          va_list arguments)
+{
     static const char ellipsis[] = "...";
     char text[LOG_LINE_MAX], time[TIME_TEXT_SIZE], tail[40] = "";
     /* The tail (suppressed=N) must survive a cut, so its room is kept free. */
@@ -40,8 +43,9 @@ size_t log_line_format_va(char line[LOG_LINE_MAX], imp_log_level level, const im
                         module_name(self), event);
     size_t used = head < 0 ? 0 : (size_t)head < room ? (size_t)head : room - 1;
     int wanted = vsnprintf(text, sizeof text, format, arguments);
-    size_t length = wanted < 0 ? 0 : (size_t)wanted < sizeof text ? (size_t)wanted
-                                                                  : sizeof text - 1;
+    size_t length = wanted < 0                     ? 0
+                    : (size_t)wanted < sizeof text ? (size_t)wanted
+                                                   : sizeof text - 1;
     bool is_cut = wanted >= (int)sizeof text;
     if (is_cut)
         length = text_cut(text, length);
@@ -64,7 +68,8 @@ size_t log_line_format_va(char line[LOG_LINE_MAX], imp_log_level level, const im
 }
 
 size_t log_line_format(char line[LOG_LINE_MAX], imp_log_level level, const imp_self *self,
-                       const char *event, const char *format, ...) {
+                       const char *event, const char *format, ...)
+{
     va_list arguments;
     va_start(arguments, format);
     size_t length = log_line_format_va(line, level, self, event, 0, format, arguments);
@@ -85,7 +90,8 @@ static pthread_mutex_t limit_lock = PTHREAD_MUTEX_INITIALIZER;
 /* Open addressing; the last place is shared by all that find the table full. */
 static struct limited_event limited[LOG_LIMITED_EVENTS_MAX + 1];
 
-static struct limited_event *limited_find(const char *module, const char *event) {
+static struct limited_event *limited_find(const char *module, const char *event)
+{
     uint32_t hash = 2166136261u; /* FNV-1a */
     for (const char *p = module; *p != '\0'; p++)
         hash = (hash ^ (uint8_t)*p) * 16777619u;
@@ -106,7 +112,8 @@ static struct limited_event *limited_find(const char *module, const char *event)
 }
 
 bool log_limit_passes(const imp_self *self, const char *event, uint32_t interval_ms,
-                      uint64_t *suppressed) {
+                      uint64_t *suppressed)
+{
     int64_t now = imp_ticks();
     bool passes;
     pthread_mutex_lock(&limit_lock);

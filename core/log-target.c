@@ -27,7 +27,8 @@
 static bool is_journal;
 static pthread_once_t journal_once = PTHREAD_ONCE_INIT;
 
-static void journal_look(void) {
+static void journal_look(void)
+{
     const char *stream = getenv("JOURNAL_STREAM");
     unsigned long long device, inode;
     struct stat status;
@@ -37,17 +38,20 @@ static void journal_look(void) {
     is_journal = status.st_dev == device && status.st_ino == inode;
 }
 
-static int open_file(const char *path) {
+static int open_file(const char *path)
+{
     return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, LOG_FILE_MODE);
 }
 
 static const char *syslog_path = SYSLOG_PATH;
 
-void log_syslog_path_for_test(const char *path) {
+void log_syslog_path_for_test(const char *path)
+{
     syslog_path = path == NULL ? SYSLOG_PATH : path;
 }
 
-static int connect_syslog(void) {
+static int connect_syslog(void)
+{
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     snprintf(address.sun_path, sizeof address.sun_path, "%s", syslog_path);
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -63,7 +67,8 @@ static int connect_syslog(void) {
 }
 
 imp_status log_output_open(struct log_output *output, enum log_target target, const char *file,
-                           imp_error *error) {
+                           imp_error *error)
+{
     char *path = NULL;
     int fd = -1;
     pthread_once(&journal_once, journal_look);
@@ -87,7 +92,8 @@ imp_status log_output_open(struct log_output *output, enum log_target target, co
     return IMP_OK;
 }
 
-imp_status log_output_reopen(struct log_output *output, imp_error *error) {
+imp_status log_output_reopen(struct log_output *output, imp_error *error)
+{
     if (output->target != LOG_TO_FILE)
         return IMP_OK;
     int fd = open_file(output->path);
@@ -99,7 +105,8 @@ imp_status log_output_reopen(struct log_output *output, imp_error *error) {
     return IMP_OK;
 }
 
-void log_output_close(struct log_output *output) {
+void log_output_close(struct log_output *output)
+{
     if (output->fd >= 0)
         close(output->fd);
     free(output->path);
@@ -107,28 +114,31 @@ void log_output_close(struct log_output *output) {
     output->path = NULL;
 }
 
-size_t log_output_prefix(enum log_target target, imp_log_level level,
-                         char prefix[LOG_PREFIX_SIZE]) {
+size_t log_output_prefix(enum log_target target, imp_log_level level, char prefix[LOG_PREFIX_SIZE])
+{
     int length = 0;
     if (target == LOG_TO_STDERR) {
         pthread_once(&journal_once, journal_look);
         if (is_journal)
             length = snprintf(prefix, LOG_PREFIX_SIZE, "<%d>", (int)level);
     } else if (target == LOG_TO_SYSLOG) {
-        length = snprintf(prefix, LOG_PREFIX_SIZE, "<%d>imprimd[%d]: ",
-                          SYSLOG_FACILITY_DAEMON * 8 + (int)level, (int)getpid());
+        length =
+            snprintf(prefix, LOG_PREFIX_SIZE,
+                     "<%d>imprimd[%d]: ", SYSLOG_FACILITY_DAEMON * 8 + (int)level, (int)getpid());
     }
     return length < 0 ? 0 : (size_t)length;
 }
 
-static uint64_t count_lines(const char *lines, size_t length) {
+static uint64_t count_lines(const char *lines, size_t length)
+{
     uint64_t count = 0;
     for (size_t i = 0; i < length; i++)
         count += lines[i] == '\n';
     return count;
 }
 
-static uint64_t write_stream(int fd, const char *lines, size_t length) {
+static uint64_t write_stream(int fd, const char *lines, size_t length)
+{
     while (length > 0) {
         ssize_t written = write(fd, lines, length);
         if (written >= 0) {
@@ -149,7 +159,8 @@ static uint64_t write_stream(int fd, const char *lines, size_t length) {
 }
 
 /* One datagram a line; a syslog daemon that was restarted is connected to anew, once a line. */
-static uint64_t write_syslog(struct log_output *output, const char *lines, size_t length) {
+static uint64_t write_syslog(struct log_output *output, const char *lines, size_t length)
+{
     uint64_t lost = 0;
     const char *end = lines + length;
     while (lines < end) {
@@ -172,7 +183,8 @@ static uint64_t write_syslog(struct log_output *output, const char *lines, size_
     return lost;
 }
 
-uint64_t log_output_write(struct log_output *output, const char *lines, size_t length) {
+uint64_t log_output_write(struct log_output *output, const char *lines, size_t length)
+{
     if (output->target == LOG_TO_SYSLOG)
         return write_syslog(output, lines, length);
     return write_stream(output->target == LOG_TO_STDERR ? STDERR_FILENO : output->fd, lines,

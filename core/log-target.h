@@ -9,10 +9,13 @@
 
 struct log_output {
     enum log_target target;
-    int fd;      /* file and syslog */
-    char *path;  /* file */
+    int fd;     /* file and syslog */
+    char *path; /* file */
 };
-#define LOG_OUTPUT_STDERR {.target = LOG_TO_STDERR, .fd = -1, .path = NULL}
+#define LOG_OUTPUT_STDERR                                                                          \
+    {                                                                                              \
+        .target = LOG_TO_STDERR, .fd = -1, .path = NULL                                            \
+    }
 
 imp_status log_output_open(struct log_output *output, enum log_target target, const char *file,
                            imp_error *error);
@@ -22,8 +25,7 @@ void log_output_close(struct log_output *output);
 
 /* What stands before each line: "<4>" for the journal, priority and name for syslog; not terminated.
  */
-size_t log_output_prefix(enum log_target target, imp_log_level level,
-                         char prefix[LOG_PREFIX_SIZE]);
+size_t log_output_prefix(enum log_target target, imp_log_level level, char prefix[LOG_PREFIX_SIZE]);
 /* Writes whole lines; returns how many were lost. May block. */
 uint64_t log_output_write(struct log_output *output, const char *lines, size_t length);
 

@@ -7,9 +7,9 @@
  */
 #include "build-config.h"
 
-#include "core/log.h"
 #include "core/log-line.h"
 #include "core/log-target.h"
+#include "core/log.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -28,7 +28,7 @@ static struct {
     pthread_cond_t filled;  /* something is in the buffer, or the thread shall end */
     pthread_cond_t emptied; /* everything taken so far was written */
     _Atomic int32_t level;
-    _Atomic int32_t kind; /* of `target`, for those who don't hold `output` */
+    _Atomic int32_t kind;     /* of `target`, for those who don't hold `output` */
     struct log_output target; /* under `output` */
     /* Under `queue`: */
     bool is_threaded, is_ending, is_writing;
@@ -49,24 +49,29 @@ static struct {
     .size = BUFFER_DEFAULT,
 };
 
-void log_set_level(imp_log_level level) {
+void log_set_level(imp_log_level level)
+{
     atomic_store_explicit(&logger.level, level, memory_order_relaxed);
 }
 
-imp_log_level log_level(void) {
+imp_log_level log_level(void)
+{
     return atomic_load_explicit(&logger.level, memory_order_relaxed);
 }
 
-bool log_is_on(imp_log_level level) {
+bool log_is_on(imp_log_level level)
+{
     return level <= log_level();
 }
 
-uint64_t log_dropped(void) {
+uint64_t log_dropped(void)
+{
     return atomic_load_explicit(&logger.dropped, memory_order_relaxed);
 }
 
 imp_status log_open(enum log_target target, const char *file, imp_log_level level,
-                    size_t buffer_bytes, imp_error *error) {
+                    size_t buffer_bytes, imp_error *error)
+{
     struct log_output output;
     imp_status status = log_output_open(&output, target, file, error);
     if (status != IMP_OK)
@@ -87,7 +92,8 @@ imp_status log_open(enum log_target target, const char *file, imp_log_level leve
     return IMP_OK;
 }
 
-void log_reopen(void) {
+void log_reopen(void)
+{
     imp_error error;
     pthread_mutex_lock(&logger.output);
     imp_status status = log_output_reopen(&logger.target, &error);
@@ -99,7 +105,8 @@ void log_reopen(void) {
 /* ---- the thread ---- */
 
 /* Writes what waits. With `queue` locked, which it gives up meanwhile. */
-static void write_buffer(void) {
+static void write_buffer(void)
+{
     char *full = logger.buffer;
     size_t length = logger.used;
     logger.buffer = logger.spare;
@@ -123,7 +130,8 @@ static void write_buffer(void) {
         pthread_cond_broadcast(&logger.emptied);
 }
 
-static void *log_thread(void *arg) {
+static void *log_thread(void *arg)
+{
     (void)arg;
     pthread_mutex_lock(&logger.queue);
     for (;;) {
@@ -137,7 +145,8 @@ static void *log_thread(void *arg) {
     return NULL;
 }
 
-imp_status log_start(imp_error *error) {
+imp_status log_start(imp_error *error)
+{
     imp_status status = IMP_OK;
     pthread_mutex_lock(&logger.queue);
     if (logger.is_threaded)
@@ -158,8 +167,8 @@ imp_status log_start(imp_error *error) {
     int failure = pthread_create(&logger.thread, NULL, log_thread, NULL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (failure != 0) {
-        status = imp_error_set(error, IMP_LIMIT, "can't start the log's thread: %s",
-                               strerror(failure));
+        status =
+            imp_error_set(error, IMP_LIMIT, "can't start the log's thread: %s", strerror(failure));
         goto failed;
     }
     logger.is_threaded = true;
@@ -173,7 +182,8 @@ done:
     return status;
 }
 
-void log_flush(int64_t timeout_us) {
+void log_flush(int64_t timeout_us)
+{
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
     int64_t nanoseconds = until.tv_nsec + timeout_us % IMP_SECOND * 1000;
@@ -186,7 +196,8 @@ void log_flush(int64_t timeout_us) {
     pthread_mutex_unlock(&logger.queue);
 }
 
-void log_stop(void) {
+void log_stop(void)
+{
     pthread_mutex_lock(&logger.queue);
     bool was_threaded = logger.is_threaded;
     logger.is_ending = true;
@@ -214,13 +225,15 @@ void log_stop(void) {
 
 /* ---- lines ---- */
 
-static void append(const char *line, size_t length) {
+static void append(const char *line, size_t length)
+{
     memcpy(logger.buffer + logger.used, line, length);
     logger.used += length;
 }
 
 /* Writes a finished line (with newline) to where it belongs. */
-static void emit(imp_log_level level, char *line, size_t length) {
+static void emit(imp_log_level level, char *line, size_t length)
+{
     pthread_mutex_lock(&logger.queue);
     if (logger.sink != NULL) {
         line[length - 1] = '\0';
@@ -269,13 +282,15 @@ static void emit(imp_log_level level, char *line, size_t length) {
 static void log_va(imp_self *self, imp_log_level level, uint64_t suppressed, const char *event,
                    const char *format, va_list arguments) IMP_PRINTF(5, 0);
 static void log_va(imp_self *self, imp_log_level level, uint64_t suppressed, const char *event,
-                   const char *format, va_list arguments) {
+                   const char *format, va_list arguments)
+{
     char line[LOG_LINE_MAX];
     size_t length = log_line_format_va(line, level, self, event, suppressed, format, arguments);
     emit(level, line, length);
 }
 
-void imp_log(imp_self *self, imp_log_level level, const char *event, const char *format, ...) {
+void imp_log(imp_self *self, imp_log_level level, const char *event, const char *format, ...)
+{
     if (!log_is_on(level))
         return;
     int saved_errno = errno;
@@ -287,7 +302,8 @@ void imp_log(imp_self *self, imp_log_level level, const char *event, const char 
 }
 
 void imp_log_limited(imp_self *self, uint32_t interval_ms, imp_log_level level, const char *event,
-                     const char *format, ...) {
+                     const char *format, ...)
+{
     uint64_t suppressed;
     if (!log_is_on(level) || !log_limit_passes(self, event, interval_ms, &suppressed))
         return;
@@ -299,7 +315,8 @@ void imp_log_limited(imp_self *self, uint32_t interval_ms, imp_log_level level, 
     errno = saved_errno;
 }
 
-void log_capture_for_test(void (*sink)(const char *line, void *arg), void *arg) {
+void log_capture_for_test(void (*sink)(const char *line, void *arg), void *arg)
+{
     pthread_mutex_lock(&logger.queue);
     logger.sink = sink;
     logger.sink_arg = arg;

@@ -11,14 +11,15 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-static void write_one(FILE *out, const char *name, const char *kind, const char *help,
-                      double value) {
+static void write_one(FILE *out, const char *name, const char *kind, const char *help, double value)
+{
     fprintf(out, "# HELP %s %s\n# TYPE %s %s\n%s %.17g\n", name, help, name, kind, name, value);
 }
 
 /* Fields of /proc/self/stat behind the command's name, which may hold blanks and brackets; the first
  * of them is field 3 (proc(5)). */
-static int read_stat(unsigned long long *fields, int count) {
+static int read_stat(unsigned long long *fields, int count)
+{
     char text[1024];
     FILE *in = fopen("/proc/self/stat", "re");
     if (in == NULL)
@@ -40,7 +41,8 @@ static int read_stat(unsigned long long *fields, int count) {
     return found;
 }
 
-static double boot_time(void) {
+static double boot_time(void)
+{
     char line[256];
     unsigned long long seconds = 0;
     FILE *in = fopen("/proc/stat", "re");
@@ -53,7 +55,8 @@ static double boot_time(void) {
     return (double)seconds;
 }
 
-static int count_descriptors(void) {
+static int count_descriptors(void)
+{
     int count = 0;
     DIR *folder = opendir("/proc/self/fd");
     if (folder == NULL)
@@ -64,7 +67,8 @@ static int count_descriptors(void) {
     return count - 1; /* the folder's own */
 }
 
-void metrics_process_write(FILE *out) {
+void metrics_process_write(FILE *out)
+{
     /* Indexes from field 4 on: utime 14, stime 15, threads 20, starttime 22, vsize 23, rss 24. */
     enum { FIRST = 4, UTIME = 14, STIME = 15, THREADS = 20, START = 22, VSIZE = 23, RSS = 24 };
     unsigned long long fields[RSS - FIRST + 1];

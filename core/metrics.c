@@ -44,13 +44,15 @@ static char info_version[32] = PACKAGE_VERSION, info_instance[32];
 
 /* ---- registering ---- */
 
-static bool name_is_valid(const char *name) {
+static bool name_is_valid(const char *name)
+{
     return name != NULL && *name != '\0' &&
            strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") == strlen(name);
 }
 
 /* NAME="VALUE" pairs, separated by commas; in values only \\, \" and \n are escapes. */
-static bool labels_are_valid(const char *labels) {
+static bool labels_are_valid(const char *labels)
+{
     const char *p = labels;
     while (*p != '\0') {
         size_t length = strspn(p, "abcdefghijklmnopqrstuvwxyz0123456789_");
@@ -74,7 +76,8 @@ static bool labels_are_valid(const char *labels) {
 }
 
 /* "imprimatur_transport_socket_NAME"; the caller frees. */
-static char *full_name(const imp_self *self, const char *name) {
+static char *full_name(const imp_self *self, const char *name)
+{
     const char *module = self == NULL ? "" : self->name;
     size_t size = sizeof NAME_PREFIX + strlen(module) + 1 + strlen(name);
     char *full = malloc(size);
@@ -87,7 +90,8 @@ static char *full_name(const imp_self *self, const char *name) {
     return full;
 }
 
-static void metric_free(struct imp_metric *metric) {
+static void metric_free(struct imp_metric *metric)
+{
     if (metric == NULL)
         return;
     while (metric->owners != NULL) {
@@ -99,7 +103,8 @@ static void metric_free(struct imp_metric *metric) {
     free(metric);
 }
 
-static void family_free(struct family *family) {
+static void family_free(struct family *family)
+{
     if (family == NULL)
         return;
     free(family->name);
@@ -108,7 +113,8 @@ static void family_free(struct family *family) {
 }
 
 /* The family of that name, new when there is none; takes `name` over. */
-static struct family *family_get(char *name, const char *help, imp_metric_kind kind) {
+static struct family *family_get(char *name, const char *help, imp_metric_kind kind)
+{
     struct family **place = &families;
     while (*place != NULL && strcmp((*place)->name, name) < 0)
         place = &(*place)->next;
@@ -130,7 +136,8 @@ static struct family *family_get(char *name, const char *help, imp_metric_kind k
     return family;
 }
 
-static struct imp_metric *metric_get(struct family *family, const char *labels) {
+static struct imp_metric *metric_get(struct family *family, const char *labels)
+{
     struct imp_metric **place = &family->metrics;
     while (*place != NULL && strcmp((*place)->labels, labels) < 0)
         place = &(*place)->next;
@@ -150,7 +157,8 @@ static struct imp_metric *metric_get(struct family *family, const char *labels) 
     return metric;
 }
 
-static bool metric_own(struct imp_metric *metric, const imp_self *self) {
+static bool metric_own(struct imp_metric *metric, const imp_self *self)
+{
     for (struct owner *owner = metric->owners; owner != NULL; owner = owner->next)
         if (owner->self == self)
             return true;
@@ -164,7 +172,8 @@ static bool metric_own(struct imp_metric *metric, const imp_self *self) {
 }
 
 /* Frees metrics without owner and families without metrics. */
-static void drop_unowned(void) {
+static void drop_unowned(void)
+{
     for (struct family **place = &families; *place != NULL;) {
         struct family *family = *place;
         for (struct imp_metric **inner = &family->metrics; *inner != NULL;) {
@@ -187,7 +196,8 @@ static void drop_unowned(void) {
 
 /* With the lock held. */
 static struct imp_metric *metric_register(imp_self *self, imp_metric_kind kind, const char *name,
-                                          const char *labels, const char *help) {
+                                          const char *labels, const char *help)
+{
     struct imp_metric *metric = NULL;
     if (labels == NULL)
         labels = "";
@@ -205,7 +215,8 @@ static struct imp_metric *metric_register(imp_self *self, imp_metric_kind kind, 
 }
 
 imp_metric *imp_metric_register(imp_self *self, imp_metric_kind kind, const char *name,
-                                const char *labels, const char *help) {
+                                const char *labels, const char *help)
+{
     pthread_mutex_lock(&registry_lock);
     struct imp_metric *metric = metric_register(self, kind, name, labels, help);
     pthread_mutex_unlock(&registry_lock);
@@ -214,7 +225,8 @@ imp_metric *imp_metric_register(imp_self *self, imp_metric_kind kind, const char
 
 bool metrics_register_reader(imp_self *self, imp_metric_kind kind, const char *name,
                              const char *labels, const char *help, int64_t scale,
-                             int64_t (*read)(void *arg), void *arg) {
+                             int64_t (*read)(void *arg), void *arg)
+{
     pthread_mutex_lock(&registry_lock);
     struct imp_metric *metric = metric_register(self, kind, name, labels, help);
     if (metric != NULL) {
@@ -226,7 +238,8 @@ bool metrics_register_reader(imp_self *self, imp_metric_kind kind, const char *n
     return metric != NULL;
 }
 
-void metrics_sweep(const imp_self *self) {
+void metrics_sweep(const imp_self *self)
+{
     if (self == NULL)
         return;
     pthread_mutex_lock(&registry_lock);
@@ -245,7 +258,8 @@ void metrics_sweep(const imp_self *self) {
     pthread_mutex_unlock(&registry_lock);
 }
 
-void metrics_clear(void) {
+void metrics_clear(void)
+{
     pthread_mutex_lock(&registry_lock);
     for (struct family *family = families; family != NULL; family = family->next)
         for (struct imp_metric *metric = family->metrics; metric != NULL; metric = metric->next)
@@ -260,17 +274,20 @@ void metrics_clear(void) {
 
 /* ---- values ---- */
 
-void imp_metric_add(imp_metric *metric, int64_t amount) {
+void imp_metric_add(imp_metric *metric, int64_t amount)
+{
     if (metric != NULL)
         atomic_fetch_add_explicit(&metric->value, amount, memory_order_relaxed);
 }
 
-void imp_metric_set(imp_metric *metric, int64_t value) {
+void imp_metric_set(imp_metric *metric, int64_t value)
+{
     if (metric != NULL)
         atomic_store_explicit(&metric->value, value, memory_order_relaxed);
 }
 
-int64_t imp_metric_value(const imp_metric *metric) {
+int64_t imp_metric_value(const imp_metric *metric)
+{
     if (metric == NULL)
         return 0;
     if (metric->read != NULL)
@@ -280,7 +297,8 @@ int64_t imp_metric_value(const imp_metric *metric) {
 
 /* ---- text (Prometheus exposition format 0.0.4) ---- */
 
-void metrics_set_info(const char *version, const char *instance) {
+void metrics_set_info(const char *version, const char *instance)
+{
     pthread_mutex_lock(&registry_lock);
     snprintf(info_version, sizeof info_version, "%s", version);
     snprintf(info_instance, sizeof info_instance, "%s", instance);
@@ -288,7 +306,8 @@ void metrics_set_info(const char *version, const char *instance) {
 }
 
 /* In HELP a backslash and a line break are escaped. */
-static void write_help(FILE *out, const char *name, const char *help) {
+static void write_help(FILE *out, const char *name, const char *help)
+{
     fprintf(out, "# HELP %s ", name);
     for (const char *p = help; *p != '\0'; p++) {
         if (*p == '\\')
@@ -301,7 +320,8 @@ static void write_help(FILE *out, const char *name, const char *help) {
     fputc('\n', out);
 }
 
-static void write_metric(FILE *out, const struct family *family, const struct imp_metric *metric) {
+static void write_metric(FILE *out, const struct family *family, const struct imp_metric *metric)
+{
     int64_t value = imp_metric_value(metric);
     fputs(family->name, out);
     if (*metric->labels != '\0')
@@ -321,7 +341,8 @@ static void write_metric(FILE *out, const struct family *family, const struct im
     }
 }
 
-char *metrics_text(size_t *length) {
+char *metrics_text(size_t *length)
+{
     char *text = NULL;
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
@@ -329,8 +350,9 @@ char *metrics_text(size_t *length) {
         return NULL;
     pthread_mutex_lock(&registry_lock);
     write_help(out, NAME_PREFIX "info", "version and instance");
-    fprintf(out, "# TYPE " NAME_PREFIX "info gauge\n" NAME_PREFIX
-                 "info{version=\"%s\",instance_name=\"%s\"} 1\n",
+    fprintf(out,
+            "# TYPE " NAME_PREFIX "info gauge\n" NAME_PREFIX
+            "info{version=\"%s\",instance_name=\"%s\"} 1\n",
             info_version, info_instance);
     for (const struct family *family = families; family != NULL; family = family->next) {
         write_help(out, family->name, family->help);

@@ -18,14 +18,16 @@ static pthread_mutex_t seed_lock = PTHREAD_MUTEX_INITIALIZER;
 static uint64_t seed_state;
 
 /* SplitMix64 (Steele, Lea, Flood 2014): well spread, and the same on every machine. */
-static uint64_t seeded_next(void) {
+static uint64_t seeded_next(void)
+{
     uint64_t z = (seed_state += UINT64_C(0x9E3779B97F4A7C15));
     z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
     z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
     return z ^ (z >> 31);
 }
 
-static void seeded_fill(uint8_t *buffer, size_t length) {
+static void seeded_fill(uint8_t *buffer, size_t length)
+{
     pthread_mutex_lock(&seed_lock);
     while (length > 0) {
         uint64_t next = seeded_next();
@@ -37,7 +39,8 @@ static void seeded_fill(uint8_t *buffer, size_t length) {
     pthread_mutex_unlock(&seed_lock);
 }
 
-void imp_random(void *buffer, size_t length) {
+void imp_random(void *buffer, size_t length)
+{
     uint8_t *p = buffer;
     if (atomic_load_explicit(&is_seeded, memory_order_acquire)) {
         seeded_fill(p, length);
@@ -60,13 +63,15 @@ void imp_random(void *buffer, size_t length) {
     }
 }
 
-void random_seed_for_test(uint64_t seed) {
+void random_seed_for_test(uint64_t seed)
+{
     pthread_mutex_lock(&seed_lock);
     seed_state = seed;
     pthread_mutex_unlock(&seed_lock);
     atomic_store_explicit(&is_seeded, true, memory_order_release);
 }
 
-void random_unseed_for_test(void) {
+void random_unseed_for_test(void)
+{
     atomic_store_explicit(&is_seeded, false, memory_order_release);
 }

@@ -6,7 +6,8 @@
 
 #include <string.h>
 
-size_t text_utf8_sequence(const char *text, size_t length) {
+size_t text_utf8_sequence(const char *text, size_t length)
+{
     const uint8_t *p = (const uint8_t *)text;
     if (length == 0 || p[0] == 0)
         return 0;
@@ -41,7 +42,8 @@ size_t text_utf8_sequence(const char *text, size_t length) {
     return count;
 }
 
-bool imp_utf8_is_valid(const char *text, size_t length) {
+bool imp_utf8_is_valid(const char *text, size_t length)
+{
     while (length > 0) {
         size_t count = text_utf8_sequence(text, length);
         if (count == 0)
@@ -59,7 +61,8 @@ static const uint16_t windows_1252[32] = {
     0x2013, 0x2014, 0x02DC, 0x2122, 0x0161, 0x203A, 0x0153, 0,      0x017E, 0x0178};
 
 /* Bytes of one Windows-1252 character in UTF-8. */
-static size_t character_of_byte(uint8_t byte, char out[3]) {
+static size_t character_of_byte(uint8_t byte, char out[3])
+{
     uint32_t code = byte;
     if (byte >= 0x80 && byte <= 0x9F)
         code = windows_1252[byte - 0x80];
@@ -79,14 +82,16 @@ static size_t character_of_byte(uint8_t byte, char out[3]) {
 }
 
 /* C0, DEL and C1 (U+0080..U+009F, in UTF-8 C2 80..C2 9F): terminals obey them. */
-static bool is_control(const char *character, size_t count) {
+static bool is_control(const char *character, size_t count)
+{
     const uint8_t *p = (const uint8_t *)character;
     if (count == 1)
         return p[0] < 0x20 || p[0] == 0x7F;
     return count == 2 && p[0] == 0xC2 && p[1] < 0xA0;
 }
 
-size_t imp_text_clean(char *target, size_t size, const void *source, size_t length) {
+size_t imp_text_clean(char *target, size_t size, const void *source, size_t length)
+{
     const char *text = source;
     size_t used = 0;
     if (size == 0)
@@ -123,7 +128,8 @@ size_t imp_text_clean(char *target, size_t size, const void *source, size_t leng
     return used;
 }
 
-size_t text_cut(const char *text, size_t length) {
+size_t text_cut(const char *text, size_t length)
+{
     /* Goes back over at most three continuation bytes to the head of the last character. */
     for (size_t back = 1; back <= 4 && back <= length; back++) {
         uint8_t head = (uint8_t)text[length - back];

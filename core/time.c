@@ -13,7 +13,8 @@
 static atomic_bool is_frozen;
 static _Atomic int64_t frozen_now, frozen_ticks;
 
-static int64_t clock_microseconds(clockid_t clock) {
+static int64_t clock_microseconds(clockid_t clock)
+{
     struct timespec time;
     /* Neither clock can fail on Linux; without them nothing here is to be relied upon. */
     if (clock_gettime(clock, &time) != 0)
@@ -21,19 +22,22 @@ static int64_t clock_microseconds(clockid_t clock) {
     return (int64_t)time.tv_sec * IMP_SECOND + time.tv_nsec / 1000;
 }
 
-int64_t imp_now(void) {
+int64_t imp_now(void)
+{
     if (atomic_load_explicit(&is_frozen, memory_order_acquire))
         return atomic_load(&frozen_now);
     return clock_microseconds(CLOCK_REALTIME);
 }
 
-int64_t imp_ticks(void) {
+int64_t imp_ticks(void)
+{
     if (atomic_load_explicit(&is_frozen, memory_order_acquire))
         return atomic_load(&frozen_ticks);
     return clock_microseconds(CLOCK_MONOTONIC);
 }
 
-char *time_format(int64_t time_us, char text[TIME_TEXT_SIZE]) {
+char *time_format(int64_t time_us, char text[TIME_TEXT_SIZE])
+{
     /* Floor division: times before 1970 must not print a negative fraction. */
     int64_t seconds = time_us / IMP_SECOND, fraction = time_us % IMP_SECOND;
     if (fraction < 0) {
@@ -57,21 +61,25 @@ char *time_format(int64_t time_us, char text[TIME_TEXT_SIZE]) {
 
 /* ---- tests ---- */
 
-void time_freeze_for_test(int64_t now_us, int64_t ticks_us) {
+void time_freeze_for_test(int64_t now_us, int64_t ticks_us)
+{
     atomic_store(&frozen_now, now_us);
     atomic_store(&frozen_ticks, ticks_us);
     atomic_store_explicit(&is_frozen, true, memory_order_release);
 }
 
-void time_advance_for_test(int64_t by_us) {
+void time_advance_for_test(int64_t by_us)
+{
     atomic_fetch_add(&frozen_now, by_us);
     atomic_fetch_add(&frozen_ticks, by_us);
 }
 
-void time_step_for_test(int64_t by_us) {
+void time_step_for_test(int64_t by_us)
+{
     atomic_fetch_add(&frozen_now, by_us);
 }
 
-void time_thaw_for_test(void) {
+void time_thaw_for_test(void)
+{
     atomic_store_explicit(&is_frozen, false, memory_order_release);
 }

@@ -14,7 +14,8 @@
 #define READ_SIZE 16384u
 #define NEW_FILE_MODE 0600 /* backups and exports */
 
-imp_status ctl_connect(struct ctl_connection *connection, const char *path, imp_error *error) {
+imp_status ctl_connect(struct ctl_connection *connection, const char *path, imp_error *error)
+{
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     *connection = (struct ctl_connection){.fd = -1, .path = path};
     if (strlen(path) >= sizeof address.sun_path)
@@ -36,14 +37,16 @@ imp_status ctl_connect(struct ctl_connection *connection, const char *path, imp_
     return IMP_OK;
 }
 
-void ctl_disconnect(struct ctl_connection *connection) {
+void ctl_disconnect(struct ctl_connection *connection)
+{
     if (connection->fd >= 0)
         close(connection->fd);
     control_buffer_free(&connection->input);
     connection->fd = -1;
 }
 
-json_t *ctl_receive(struct ctl_connection *connection, imp_error *error) {
+json_t *ctl_receive(struct ctl_connection *connection, imp_error *error)
+{
     struct control_frame frame;
     imp_status status;
     while ((status = control_frame_next(&connection->input, CONTROL_ANSWER_MAX, &frame)) ==
@@ -73,7 +76,8 @@ json_t *ctl_receive(struct ctl_connection *connection, imp_error *error) {
 /* Sends all bytes, with descriptors beside the first. A server that has hung up may have said why:
  * what it said is read by the next receive, so that is no error here. */
 static imp_status send_all(struct ctl_connection *connection, const struct control_buffer *frames,
-                           const int *files, size_t file_count, imp_error *error) {
+                           const int *files, size_t file_count, imp_error *error)
+{
     union {
         struct cmsghdr header;
         char bytes[CMSG_SPACE(CONTROL_FILES_MAX * sizeof(int))];
@@ -105,7 +109,8 @@ static imp_status send_all(struct ctl_connection *connection, const struct contr
 }
 
 imp_status ctl_send_command(struct ctl_connection *connection, char *const *words, int count,
-                            bool is_json, imp_error *error) {
+                            bool is_json, imp_error *error)
+{
     struct control_buffer frames = {0};
     imp_status status;
     json_t *argv = json_array();
@@ -129,7 +134,8 @@ imp_status ctl_send_command(struct ctl_connection *connection, char *const *word
 }
 
 /* A server opens nothing with our rights but what our own words name. */
-static bool stands_in_words(const char *path, char *const *words, int count) {
+static bool stands_in_words(const char *path, char *const *words, int count)
+{
     for (int i = 0; i < count; i++) {
         const char *equals = strchr(words[i], '=');
         if (strcmp(words[i], path) == 0 ||
@@ -139,7 +145,8 @@ static bool stands_in_words(const char *path, char *const *words, int count) {
     return false;
 }
 
-static int open_file(const char *path, const char *mode) {
+static int open_file(const char *path, const char *mode)
+{
     bool is_reading = strcmp(mode, "read") == 0;
     if (strcmp(path, "-") == 0)
         return fcntl(is_reading ? STDIN_FILENO : STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
@@ -149,7 +156,8 @@ static int open_file(const char *path, const char *mode) {
 }
 
 imp_status ctl_send_files(struct ctl_connection *connection, const json_t *files,
-                          char *const *words, int count, imp_error *error) {
+                          char *const *words, int count, imp_error *error)
+{
     int descriptors[CONTROL_FILES_MAX];
     size_t opened = 0;
     imp_status status = IMP_OK;
@@ -185,7 +193,8 @@ imp_status ctl_send_files(struct ctl_connection *connection, const json_t *files
 }
 
 imp_status ctl_send_secrets(struct ctl_connection *connection, const json_t *names,
-                            imp_error *error) {
+                            imp_error *error)
+{
     struct control_buffer secrets = {0}, frames = {0};
     char secret[CTL_SECRET_MAX];
     imp_status status = IMP_OK;

@@ -34,14 +34,16 @@ static const struct range double_width[] = {
     {0x1F300, 0x1F64F}, {0x1F680, 0x1F6FF}, {0x1F900, 0x1F9FF}, {0x20000, 0x3FFFD},
 };
 
-static bool is_in(uint32_t code, const struct range *ranges, size_t count) {
+static bool is_in(uint32_t code, const struct range *ranges, size_t count)
+{
     for (size_t i = 0; i < count; i++)
         if (code >= ranges[i].first && code <= ranges[i].last)
             return true;
     return false;
 }
 
-size_t ctl_text_width(const char *text) {
+size_t ctl_text_width(const char *text)
+{
     size_t width = 0, length = strlen(text);
     while (length > 0) {
         const uint8_t *p = (const uint8_t *)text;
@@ -68,26 +70,22 @@ size_t ctl_text_width(const char *text) {
 
 /* ---- tables ---- */
 
-static const char *cell_text(const json_t *value, char buffer[CELL_SIZE]) {
+static const char *cell_text(const json_t *value, char buffer[CELL_SIZE])
+{
     switch (value == NULL ? JSON_NULL : json_typeof(value)) {
-    case JSON_STRING:
-        return json_string_value(value);
+    case JSON_STRING: return json_string_value(value);
     case JSON_INTEGER:
         snprintf(buffer, CELL_SIZE, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
         return buffer;
-    case JSON_REAL:
-        snprintf(buffer, CELL_SIZE, "%g", json_real_value(value));
-        return buffer;
-    case JSON_TRUE:
-        return "yes";
-    case JSON_FALSE:
-        return "no";
-    default:
-        return "-";
+    case JSON_REAL: snprintf(buffer, CELL_SIZE, "%g", json_real_value(value)); return buffer;
+    case JSON_TRUE: return "yes";
+    case JSON_FALSE: return "no";
+    default: return "-";
     }
 }
 
-static void put(const char *text, size_t width, bool is_right, bool is_last) {
+static void put(const char *text, size_t width, bool is_right, bool is_last)
+{
     size_t used = ctl_text_width(text);
     size_t blanks = used < width ? width - used : 0;
     if (is_right)
@@ -97,16 +95,19 @@ static void put(const char *text, size_t width, bool is_right, bool is_last) {
     printf("%*s", is_last ? 0 : COLUMN_GAP, "");
 }
 
-static void print_single(const json_t *row) {
+static void print_single(const json_t *row)
+{
     char buffer[CELL_SIZE];
     const char *name;
     json_t *value;
     size_t width = 0;
-    json_object_foreach((json_t *)row, name, value) {
+    json_object_foreach((json_t *)row, name, value)
+    {
         size_t used = ctl_text_width(name);
         width = used > width ? used : width;
     }
-    json_object_foreach((json_t *)row, name, value) {
+    json_object_foreach((json_t *)row, name, value)
+    {
         put(name, width, false, false);
         printf("%s\n", cell_text(value, buffer));
     }
@@ -119,13 +120,16 @@ struct column {
 };
 
 /* The columns of all rows, in the order in which they first come. */
-static size_t find_columns(const json_t *rows, struct column **columns) {
+static size_t find_columns(const json_t *rows, struct column **columns)
+{
     size_t count = 0, index;
     json_t *row, *value;
     const char *name;
     *columns = NULL;
-    json_array_foreach(rows, index, row) {
-        json_object_foreach(row, name, value) {
+    json_array_foreach(rows, index, row)
+    {
+        json_object_foreach(row, name, value)
+        {
             char buffer[CELL_SIZE];
             size_t i = 0;
             while (i < count && strcmp((*columns)[i].name, name) != 0)
@@ -135,20 +139,20 @@ static size_t find_columns(const json_t *rows, struct column **columns) {
                 if (more == NULL)
                     return count;
                 *columns = more;
-                more[count++] = (struct column){
-                    .name = name, .width = ctl_text_width(name), .is_right = true};
+                more[count++] =
+                    (struct column){.name = name, .width = ctl_text_width(name), .is_right = true};
             }
             struct column *column = &(*columns)[i];
             size_t width = ctl_text_width(cell_text(value, buffer));
             column->width = width > column->width ? width : column->width;
-            column->is_right =
-                column->is_right && (json_is_number(value) || json_is_null(value));
+            column->is_right = column->is_right && (json_is_number(value) || json_is_null(value));
         }
     }
     return count;
 }
 
-static void print_table(const json_t *rows) {
+static void print_table(const json_t *rows)
+{
     struct column *columns;
     size_t count = find_columns(rows, &columns), index;
     json_t *row;
@@ -161,7 +165,8 @@ static void print_table(const json_t *rows) {
     }
     if (count > 0)
         putchar('\n');
-    json_array_foreach(rows, index, row) {
+    json_array_foreach(rows, index, row)
+    {
         char buffer[CELL_SIZE];
         for (size_t i = 0; i < count; i++)
             put(cell_text(json_object_get(row, columns[i].name), buffer), columns[i].width,
@@ -171,13 +176,15 @@ static void print_table(const json_t *rows) {
     free(columns);
 }
 
-static void print_rows(struct ctl_printer *printer) {
+static void print_rows(struct ctl_printer *printer)
+{
     size_t index;
     json_t *row;
     if (printer->rows == NULL)
         return;
     if (printer->is_single)
-        json_array_foreach(printer->rows, index, row) {
+        json_array_foreach(printer->rows, index, row)
+        {
             if (index > 0)
                 putchar('\n');
             print_single(row);
@@ -190,7 +197,8 @@ static void print_rows(struct ctl_printer *printer) {
 
 /* ---- frames ---- */
 
-bool ctl_print(struct ctl_printer *printer, const json_t *frame) {
+bool ctl_print(struct ctl_printer *printer, const json_t *frame)
+{
     const char *said = json_string_value(json_object_get(frame, "say"));
     const json_t *text = json_object_get(frame, "text");
     json_t *rows = json_object_get(frame, "rows");
@@ -224,7 +232,8 @@ bool ctl_print(struct ctl_printer *printer, const json_t *frame) {
     return false;
 }
 
-bool ctl_print_end(struct ctl_printer *printer) {
+bool ctl_print_end(struct ctl_printer *printer)
+{
     const size_t style = JSON_INDENT(2);
     if (!printer->is_json) {
         print_rows(printer);

@@ -13,7 +13,8 @@
 
 /* Byte by byte: what follows the line belongs to whoever reads standard input next. */
 static imp_status read_line(const char *name, char secret[CTL_SECRET_MAX], size_t *length,
-                            imp_error *error) {
+                            imp_error *error)
+{
     size_t used = 0;
     for (;;) {
         char c;
@@ -40,7 +41,8 @@ static imp_status read_line(const char *name, char secret[CTL_SECRET_MAX], size_
 }
 
 imp_status ctl_secret_read(const char *name, char secret[CTL_SECRET_MAX], size_t *length,
-                           imp_error *error) {
+                           imp_error *error)
+{
     struct termios before, silent;
     if (!isatty(STDIN_FILENO) || tcgetattr(STDIN_FILENO, &before) != 0)
         return read_line(name, secret, length, error);

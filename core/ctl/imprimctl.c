@@ -20,19 +20,22 @@ struct arguments {
     int count;
 };
 
-static int usage(FILE *out) {
+static int usage(FILE *out)
+{
     fprintf(out, "usage: imprimctl [--socket PATH] [--config FILE] [--json] COMMAND [ARGUMENT...]\n"
                  "       imprimctl help [COMMAND]   lists the commands that the server knows\n");
     return out == stdout ? CTL_EXIT_OK : CTL_EXIT_USAGE;
 }
 
-static int complain(imp_status status, const char *message) {
+static int complain(imp_status status, const char *message)
+{
     fprintf(stderr, "imprimctl: %s\n", message);
     return status == IMP_INVALID ? CTL_EXIT_USAGE : CTL_EXIT_REFUSED;
 }
 
 /* The value of "--NAME VALUE" or "--NAME=VALUE" at words[*i], or NULL. */
-static const char *option_value(char **words, int count, int *i, const char *name) {
+static const char *option_value(char **words, int count, int *i, const char *name)
+{
     size_t length = strlen(name);
     if (strncmp(words[*i], name, length) != 0)
         return NULL;
@@ -44,7 +47,8 @@ static const char *option_value(char **words, int count, int *i, const char *nam
 }
 
 /* Our own options stand in front of the command; -1 when all is well, else the exit status. */
-static int parse(struct arguments *arguments, int argc, char **argv) {
+static int parse(struct arguments *arguments, int argc, char **argv)
+{
     int i = 1;
     for (; i < argc && argv[i][0] == '-'; i++) {
         const char *value;
@@ -69,7 +73,8 @@ static int parse(struct arguments *arguments, int argc, char **argv) {
 
 /* --socket, then --config's run_dir, then the variable, then where a packaged server has it. The
  * caller frees. */
-static char *find_socket(const struct arguments *arguments, imp_error *error) {
+static char *find_socket(const struct arguments *arguments, imp_error *error)
+{
     const char *variable = getenv(SOCKET_VARIABLE);
     char *path = NULL;
     if (arguments->socket != NULL) {
@@ -94,7 +99,8 @@ static char *find_socket(const struct arguments *arguments, imp_error *error) {
 
 /* Follows the server until it is done; returns the exit status. */
 static int converse(struct ctl_connection *connection, const struct arguments *arguments,
-                    struct ctl_printer *printer) {
+                    struct ctl_printer *printer)
+{
     imp_error error = {0};
     imp_status status = ctl_send_command(connection, arguments->words, arguments->count,
                                          arguments->is_json, &error);
@@ -114,9 +120,8 @@ static int converse(struct ctl_connection *connection, const struct arguments *a
             json_decref(frame);
             if (exit_status == CTL_EXIT_OK && !is_printed)
                 return complain(IMP_IO, "standard output did not take the answer");
-            return exit_status == CTL_EXIT_OK || exit_status == CTL_EXIT_USAGE
-                       ? exit_status
-                       : CTL_EXIT_REFUSED;
+            return exit_status == CTL_EXIT_OK || exit_status == CTL_EXIT_USAGE ? exit_status
+                                                                               : CTL_EXIT_REFUSED;
         }
         if (json_is_array(asked))
             status = ctl_send_secrets(connection, asked, &error);
@@ -130,7 +135,8 @@ static int converse(struct ctl_connection *connection, const struct arguments *a
     return complain(status, error.message);
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     struct arguments arguments = {0};
     struct ctl_connection connection;
     struct ctl_printer printer = {0};

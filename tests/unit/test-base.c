@@ -15,7 +15,8 @@
 #include "core/text.h"
 #include "core/time.h"
 
-static void test_every_status_has_its_name(void **state) {
+static void test_every_status_has_its_name(void **state)
+{
     (void)state;
     for (imp_status status = IMP_OK; status <= IMP_UNAVAILABLE; status++)
         assert_string_not_equal(imp_status_name(status), "unknown");
@@ -24,7 +25,8 @@ static void test_every_status_has_its_name(void **state) {
     assert_string_equal(imp_status_name(13), "unknown");
 }
 
-static void test_error_is_one_clean_line_and_may_quote_itself(void **state) {
+static void test_error_is_one_clean_line_and_may_quote_itself(void **state)
+{
     (void)state;
     imp_error error;
     assert_int_equal(imp_error_set(&error, IMP_IO, "a\nb\x1b[2J%d", 7), IMP_IO);
@@ -35,7 +37,8 @@ static void test_error_is_one_clean_line_and_may_quote_itself(void **state) {
     assert_int_equal(imp_error_set(NULL, IMP_BUSY, "x"), IMP_BUSY);
 }
 
-static void test_long_error_is_cut_between_characters(void **state) {
+static void test_long_error_is_cut_between_characters(void **state)
+{
     (void)state;
     char text[600];
     imp_error error;
@@ -48,7 +51,8 @@ static void test_long_error_is_cut_between_characters(void **state) {
     assert_true(imp_utf8_is_valid(error.message, strlen(error.message)));
 }
 
-static void test_id_text_round_trip(void **state) {
+static void test_id_text_round_trip(void **state)
+{
     (void)state;
     char text[IMP_ID_TEXT_SIZE];
     imp_id id = imp_id_new(), again;
@@ -62,7 +66,8 @@ static void test_id_text_round_trip(void **state) {
     assert_int_equal(again.bytes[0], 0xAB);
 }
 
-static void test_id_parse_refuses_everything_else(void **state) {
+static void test_id_parse_refuses_everything_else(void **state)
+{
     (void)state;
     imp_id id = {{1}};
     static const char *const bad[] = {"",
@@ -77,7 +82,8 @@ static void test_id_parse_refuses_everything_else(void **state) {
     assert_int_equal(id.bytes[0], 1);
 }
 
-static void test_clocks_run_freeze_and_step(void **state) {
+static void test_clocks_run_freeze_and_step(void **state)
+{
     (void)state;
     int64_t ticks = imp_ticks();
     assert_true(imp_ticks() >= ticks);
@@ -91,7 +97,8 @@ static void test_clocks_run_freeze_and_step(void **state) {
     assert_true(imp_ticks() >= ticks);
 }
 
-static void test_time_text_is_rfc_3339(void **state) {
+static void test_time_text_is_rfc_3339(void **state)
+{
     (void)state;
     char text[TIME_TEXT_SIZE];
     assert_string_equal(time_format(0, text), "1970-01-01T00:00:00.000000Z");
@@ -101,7 +108,8 @@ static void test_time_text_is_rfc_3339(void **state) {
     assert_string_equal(time_format(INT64_MAX, text), "-");
 }
 
-static void test_randomness_differs_and_can_be_seeded(void **state) {
+static void test_randomness_differs_and_can_be_seeded(void **state)
+{
     (void)state;
     uint8_t a[33], b[33];
     imp_random(a, sizeof a);
@@ -117,7 +125,8 @@ static void test_randomness_differs_and_can_be_seeded(void **state) {
     random_unseed_for_test();
 }
 
-static void test_wipe_and_constant_time_compare(void **state) {
+static void test_wipe_and_constant_time_compare(void **state)
+{
     (void)state;
     char a[] = "secret", b[] = "secret", zero[sizeof a] = {0};
     assert_true(imp_equal_constant_time(a, b, sizeof a));
@@ -128,7 +137,8 @@ static void test_wipe_and_constant_time_compare(void **state) {
     assert_memory_equal(a, zero, sizeof a);
 }
 
-static void test_utf8_follows_rfc_3629(void **state) {
+static void test_utf8_follows_rfc_3629(void **state)
+{
     (void)state;
     static const struct {
         const char *text;
@@ -158,7 +168,8 @@ static void test_utf8_follows_rfc_3629(void **state) {
         assert_int_equal(imp_utf8_is_valid(rows[i].text, rows[i].length), rows[i].is_valid);
 }
 
-static void test_clean_text_reads_windows_1252_and_drops_controls(void **state) {
+static void test_clean_text_reads_windows_1252_and_drops_controls(void **state)
+{
     (void)state;
     char text[64];
     assert_int_equal(imp_text_clean(text, sizeof text, "M\xFCller \x80", 8), 11);
@@ -171,7 +182,8 @@ static void test_clean_text_reads_windows_1252_and_drops_controls(void **state) 
     assert_string_equal(text, "?\xC3\xBC");
 }
 
-static void test_clean_text_never_splits_a_character(void **state) {
+static void test_clean_text_never_splits_a_character(void **state)
+{
     (void)state;
     char text[8];
     for (size_t size = 1; size <= sizeof text; size++) {
@@ -184,7 +196,8 @@ static void test_clean_text_never_splits_a_character(void **state) {
     assert_int_equal(imp_text_clean(NULL, 0, "abc", 3), 0);
 }
 
-static void test_cut_text_ends_in_a_whole_character(void **state) {
+static void test_cut_text_ends_in_a_whole_character(void **state)
+{
     (void)state;
     static const char euro[] = "a\xE2\x82\xAC";
     assert_int_equal(text_cut(euro, 4), 4);
@@ -194,7 +207,8 @@ static void test_cut_text_ends_in_a_whole_character(void **state) {
     assert_int_equal(text_cut(euro, 0), 0);
 }
 
-static void test_arena_frees_as_a_whole(void **state) {
+static void test_arena_frees_as_a_whole(void **state)
+{
     (void)state;
     struct arena arena = {0};
     char *text = arena_printf(&arena, "%s-%d", "a", 5);
@@ -207,7 +221,8 @@ static void test_arena_frees_as_a_whole(void **state) {
     assert_false(arena.has_failed);
 }
 
-int main(void) {
+int main(void)
+{
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_status_has_its_name),
         cmocka_unit_test(test_error_is_one_clean_line_and_may_quote_itself),

@@ -21,7 +21,8 @@
 static char folder[64], main_path[96];
 static imp_error error;
 
-static void write_text(const char *name, const char *text) {
+static void write_text(const char *name, const char *text)
+{
     char path[160];
     snprintf(path, sizeof path, "%s/%s", folder, name);
     FILE *out = fopen(path, "w");
@@ -31,7 +32,8 @@ static void write_text(const char *name, const char *text) {
     assert_int_equal(chmod(path, 0644), 0);
 }
 
-static int make_folder(void **state) {
+static int make_folder(void **state)
+{
     (void)state;
     char path[96];
     snprintf(folder, sizeof folder, "/tmp/imprimatur-test-listen-XXXXXX");
@@ -44,7 +46,8 @@ static int make_folder(void **state) {
     return 0;
 }
 
-static int remove_folder(void **state) {
+static int remove_folder(void **state)
+{
     (void)state;
     static const char *const names[] = {"imprimatur.conf", "modules-enabled/lpr.conf",
                                         "modules-enabled/raw.conf", "modules-enabled"};
@@ -57,14 +60,16 @@ static int remove_folder(void **state) {
     return 0;
 }
 
-static void write_listen(const char *module, const char *listen) {
+static void write_listen(const char *module, const char *listen)
+{
     char name[64], text[4096];
     snprintf(name, sizeof name, "modules-enabled/%s.conf", module);
     snprintf(text, sizeof text, "%s: {\nlisten = %s;\n};\n", module, listen);
     write_text(name, text);
 }
 
-static struct config_listeners *read_listen(const char *listen) {
+static struct config_listeners *read_listen(const char *listen)
+{
     struct config_listeners *listeners;
     write_listen("lpr", listen);
     if (config_listen_read(main_path, "lpr", &listeners, &error) != IMP_OK)
@@ -72,7 +77,8 @@ static struct config_listeners *read_listen(const char *listen) {
     return listeners;
 }
 
-static void refuses(const char *listen, const char *message) {
+static void refuses(const char *listen, const char *message)
+{
     struct config_listeners *listeners;
     struct config *config;
     char expected[512];
@@ -86,7 +92,8 @@ static void refuses(const char *listen, const char *message) {
     assert_string_equal(error.message, expected);
 }
 
-static struct sockaddr_storage address_of(const char *text) {
+static struct sockaddr_storage address_of(const char *text)
+{
     struct sockaddr_storage address = {0};
     if (inet_pton(AF_INET, text, &((struct sockaddr_in *)&address)->sin_addr) == 1) {
         address.ss_family = AF_INET;
@@ -98,7 +105,8 @@ static struct sockaddr_storage address_of(const char *text) {
     return address;
 }
 
-static void test_everything_is_read(void **state) {
+static void test_everything_is_read(void **state)
+{
     (void)state;
     struct config_listeners *listeners = read_listen(
         "( { name = \"lpd\"; address = \"*:515\"; },\n"
@@ -129,25 +137,38 @@ static void test_everything_is_read(void **state) {
     config_listen_free(listeners);
 }
 
-static void test_addresses(void **state) {
+static void test_addresses(void **state)
+{
     (void)state;
     static const struct {
         const char *text;
         int family; /* 0: refused */
         uint16_t port;
     } rows[] = {
-        {"*:515", AF_INET6, 515},      {"* 515", AF_INET6, 515},
-        {"127.0.0.1:515", AF_INET, 515}, {"127.0.0.1 515", AF_INET, 515},
-        {"[::1]:515", AF_INET6, 515},  {"::1 515", AF_INET6, 515},
-        {"[::1] 65535", AF_INET6, 65535}, {"0.0.0.0:1", AF_INET, 1},
-        {"::1:515", 0, 0},             {"localhost:515", 0, 0},
-        {"*", 0, 0},                   {"*:", 0, 0},
-        {"*:0", 0, 0},                 {"*:65536", 0, 0},
-        {"*:99999999999999999999", 0, 0}, {"*:5x", 0, 0},
-        {":515", 0, 0},                {"515", 0, 0},
-        {"1.2.3:515", 0, 0},           {"1.2.3.4.5:515", 0, 0},
-        {"[127.0.0.1]:515", 0, 0},     {"[::1:515", 0, 0},
-        {"", 0, 0},                    {"*:-1", 0, 0},
+        {"*:515", AF_INET6, 515},
+        {"* 515", AF_INET6, 515},
+        {"127.0.0.1:515", AF_INET, 515},
+        {"127.0.0.1 515", AF_INET, 515},
+        {"[::1]:515", AF_INET6, 515},
+        {"::1 515", AF_INET6, 515},
+        {"[::1] 65535", AF_INET6, 65535},
+        {"0.0.0.0:1", AF_INET, 1},
+        {"::1:515", 0, 0},
+        {"localhost:515", 0, 0},
+        {"*", 0, 0},
+        {"*:", 0, 0},
+        {"*:0", 0, 0},
+        {"*:65536", 0, 0},
+        {"*:99999999999999999999", 0, 0},
+        {"*:5x", 0, 0},
+        {":515", 0, 0},
+        {"515", 0, 0},
+        {"1.2.3:515", 0, 0},
+        {"1.2.3.4.5:515", 0, 0},
+        {"[127.0.0.1]:515", 0, 0},
+        {"[::1:515", 0, 0},
+        {"", 0, 0},
+        {"*:-1", 0, 0},
         {"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx:1", 0, 0},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -168,7 +189,8 @@ static void test_addresses(void **state) {
     }
 }
 
-static void test_networks(void **state) {
+static void test_networks(void **state)
+{
     (void)state;
     static const struct {
         const char *network, *inside, *outside; /* inside NULL: refused */
@@ -213,7 +235,8 @@ static void test_networks(void **state) {
     assert_false(config_network_contains(&all, (struct sockaddr *)&local));
 }
 
-static void test_allow_decides(void **state) {
+static void test_allow_decides(void **state)
+{
     (void)state;
     struct config_listeners *listeners = read_listen(
         "( { name = \"a\"; address = \"*:1\"; }, { name = \"b\"; address = \"*:2\"; allow = [ "
@@ -227,7 +250,8 @@ static void test_allow_decides(void **state) {
     config_listen_free(listeners);
 }
 
-static void test_refusals_say_where_and_what(void **state) {
+static void test_refusals_say_where_and_what(void **state)
+{
     (void)state;
     refuses("5", ": found 5, expected a list of groups such as ( { name = \"lpd\"; address = "
                  "\"*:515\"; } )");
@@ -268,11 +292,13 @@ static void test_refusals_say_where_and_what(void **state) {
             "name of its own for each listener");
 }
 
-static void test_too_many_networks_are_refused(void **state) {
+static void test_too_many_networks_are_refused(void **state)
+{
     (void)state;
     char text[20000];
-    size_t used = (size_t)snprintf(text, sizeof text, "lpr: {\nlisten = ( { name = \"a\"; address = "
-                                                      "\"*:1\"; allow = [ \"10.0.0.0/8\"");
+    size_t used = (size_t)snprintf(text, sizeof text,
+                                   "lpr: {\nlisten = ( { name = \"a\"; address = "
+                                   "\"*:1\"; allow = [ \"10.0.0.0/8\"");
     for (unsigned i = 0; i < CONFIG_NETWORKS_MAX; i++)
         used += (size_t)snprintf(text + used, sizeof text - used, ", \"10.0.0.1\"");
     snprintf(text + used, sizeof text - used, " ]; } );\n};\n");
@@ -283,14 +309,15 @@ static void test_too_many_networks_are_refused(void **state) {
                                        "1025 networks, expected at most 1024");
 }
 
-static void test_too_many_listeners_are_refused(void **state) {
+static void test_too_many_listeners_are_refused(void **state)
+{
     (void)state;
     char text[20000];
     size_t used = (size_t)snprintf(text, sizeof text, "lpr: {\nlisten = (");
     for (unsigned i = 0; i <= CONFIG_LISTENERS_MAX; i++)
         used += (size_t)snprintf(text + used, sizeof text - used,
-                                 "%s { name = \"n%u\"; address = \"*:%u\"; }", i == 0 ? "" : ",",
-                                 i, 1000 + i);
+                                 "%s { name = \"n%u\"; address = \"*:%u\"; }", i == 0 ? "" : ",", i,
+                                 1000 + i);
     snprintf(text + used, sizeof text - used, " );\n};\n");
     write_text("modules-enabled/lpr.conf", text);
     struct config *config;
@@ -299,7 +326,8 @@ static void test_too_many_listeners_are_refused(void **state) {
                                        "listeners than fit, expected at most 256 in all");
 }
 
-static void test_one_address_belongs_to_one_module(void **state) {
+static void test_one_address_belongs_to_one_module(void **state)
+{
     (void)state;
     struct config_listeners *listeners;
     write_listen("lpr", "( { name = \"lpd\"; address = \"127.0.0.1:9100\"; } )");
@@ -311,7 +339,8 @@ static void test_one_address_belongs_to_one_module(void **state) {
                         "address that is free");
 }
 
-static void test_supervisor_reads_one_module_or_all(void **state) {
+static void test_supervisor_reads_one_module_or_all(void **state)
+{
     (void)state;
     struct config_listeners *listeners;
     /* What else stands in the blocks is none of its business. */
@@ -332,7 +361,8 @@ static void test_supervisor_reads_one_module_or_all(void **state) {
     config_listen_free(NULL);
 }
 
-static void test_no_listen_is_no_listener(void **state) {
+static void test_no_listen_is_no_listener(void **state)
+{
     (void)state;
     struct config_listeners *listeners;
     write_text("modules-enabled/lpr.conf", "lpr: { };");
@@ -344,7 +374,8 @@ static void test_no_listen_is_no_listener(void **state) {
     config_listen_free(listeners);
 }
 
-static void test_equal_looks_at_everything(void **state) {
+static void test_equal_looks_at_everything(void **state)
+{
     (void)state;
     static const char *const others[] = {
         "( { name = \"b\"; address = \"*:1\"; allow = [ \"::1\" ]; q = \"x\"; } )",
@@ -355,7 +386,8 @@ static void test_equal_looks_at_everything(void **state) {
         "( { name = \"a\"; address = \"*:1\"; allow = [ \"::1\" ]; r = \"x\"; } )",
         "( { name = \"a\"; address = \"*:1\"; allow = [ \"::1\" ]; } )",
         "( { name = \"a\"; address = \"*:1\"; allow = [ \"::1\" ]; q = \"x\"; proxy = true; } )",
-        "( { name = \"a\"; address = \"*:1\"; allow = [ \"::1\" ]; q = \"x\"; tls = \"implicit\";})",
+        "( { name = \"a\"; address = \"*:1\"; allow = [ \"::1\" ]; q = \"x\"; tls = "
+        "\"implicit\";})",
     };
     static const char base[] =
         "( { name = \"a\"; address = \"*:1\"; allow = [ \"::1\" ]; q = \"x\"; } )";
@@ -372,7 +404,8 @@ static void test_equal_looks_at_everything(void **state) {
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
 
-int main(void) {
+int main(void)
+{
     const struct CMUnitTest tests[] = {
         TEST(test_everything_is_read),
         cmocka_unit_test(test_addresses),

@@ -56,7 +56,8 @@ static const imp_option sample_rows[] = {
     IMP_OPT_END,
 };
 
-static imp_status sample_check(const void *conf, imp_error *error) {
+static imp_status sample_check(const void *conf, imp_error *error)
+{
     const struct sample *sample = conf;
     if (strcmp(sample->queue, "forbidden") == 0)
         return imp_error_set(error, IMP_INVALID, "lpr.queue: there is no queue \"forbidden\"");
@@ -74,7 +75,8 @@ static const imp_module sample_module = {.size = sizeof(imp_module),
 static char folder[64], main_path[96];
 static imp_error error;
 
-static void write_text(const char *name, const char *text) {
+static void write_text(const char *name, const char *text)
+{
     char path[160];
     snprintf(path, sizeof path, "%s/%s", folder, name);
     unlink(path);
@@ -85,7 +87,8 @@ static void write_text(const char *name, const char *text) {
     close(fd);
 }
 
-static int make_folder(void **state) {
+static int make_folder(void **state)
+{
     (void)state;
     char path[96];
     snprintf(folder, sizeof folder, "/tmp/imprimatur-test-config-XXXXXX");
@@ -99,12 +102,18 @@ static int make_folder(void **state) {
     return 0;
 }
 
-static int remove_folder(void **state) {
+static int remove_folder(void **state)
+{
     (void)state;
-    static const char *const names[] = {
-        "imprimatur.conf", "more.conf", "secret", "modules-enabled/lpr.conf",
-        "modules-enabled/raw.conf", "modules-enabled/a.conf", "modules-enabled/Bad.conf",
-        "modules-enabled/lpr.conf.dpkg-old", "modules-enabled"};
+    static const char *const names[] = {"imprimatur.conf",
+                                        "more.conf",
+                                        "secret",
+                                        "modules-enabled/lpr.conf",
+                                        "modules-enabled/raw.conf",
+                                        "modules-enabled/a.conf",
+                                        "modules-enabled/Bad.conf",
+                                        "modules-enabled/lpr.conf.dpkg-old",
+                                        "modules-enabled"};
     char path[160];
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         snprintf(path, sizeof path, "%s/%s", folder, names[i]);
@@ -114,14 +123,16 @@ static int remove_folder(void **state) {
     return 0;
 }
 
-static void assert_refused(imp_status status) {
+static void assert_refused(imp_status status)
+{
     struct config *config;
     assert_int_equal(config_load(main_path, &config, &error), status);
     assert_null(config);
     assert_null(strchr(error.message, '\n'));
 }
 
-static void refuses_main(const char *text, const char *message) {
+static void refuses_main(const char *text, const char *message)
+{
     write_text("imprimatur.conf", text);
     assert_refused(IMP_INVALID);
     assert_string_equal(error.message, message);
@@ -129,7 +140,8 @@ static void refuses_main(const char *text, const char *message) {
 
 /* Reads `text` as the inside of lpr's group, from line 2 on; NULL when it is refused. */
 static struct config_block *read_sample_overlaid(const char *text,
-                                                 const struct config_overlay *overlay) {
+                                                 const struct config_overlay *overlay)
+{
     struct config *config;
     struct config_block *block;
     char file[2048];
@@ -144,7 +156,8 @@ static struct config_block *read_sample_overlaid(const char *text,
     return block;
 }
 
-static struct config_block *read_sample(const char *text) {
+static struct config_block *read_sample(const char *text)
+{
     struct config_block *block = read_sample_overlaid(text, NULL);
     if (block == NULL)
         print_message("%s\n", error.message);
@@ -152,13 +165,15 @@ static struct config_block *read_sample(const char *text) {
     return block;
 }
 
-static void refuses_sample(const char *text, const char *message) {
+static void refuses_sample(const char *text, const char *message)
+{
     struct config_block *block = read_sample_overlaid(text, NULL);
     assert_null(block);
     assert_string_equal(error.message, message);
 }
 
-static const struct config_entry *entry(const struct config_block *block, const char *path) {
+static const struct config_entry *entry(const struct config_block *block, const char *path)
+{
     for (uint32_t i = 0; i < config_block_entry_count(block); i++)
         if (strcmp(config_block_entry(block, i)->path, path) == 0)
             return config_block_entry(block, i);
@@ -168,7 +183,8 @@ static const struct config_entry *entry(const struct config_block *block, const 
 
 /* ---- the core's settings ---- */
 
-static void test_empty_main_file_gives_defaults(void **state) {
+static void test_empty_main_file_gives_defaults(void **state)
+{
     (void)state;
     struct config *config;
     char path[128];
@@ -188,7 +204,8 @@ static void test_empty_main_file_gives_defaults(void **state) {
     config_free(config);
 }
 
-static void test_main_file_is_read_and_origins_are_named(void **state) {
+static void test_main_file_is_read_and_origins_are_named(void **state)
+{
     (void)state;
     struct config *config;
     write_text("imprimatur.conf", "state_dir = \"/x/state\";\n# more\nlog_level = \"debug\";\n"
@@ -205,7 +222,8 @@ static void test_main_file_is_read_and_origins_are_named(void **state) {
     config_free(config);
 }
 
-static void test_instance_name_moves_the_default_paths(void **state) {
+static void test_instance_name_moves_the_default_paths(void **state)
+{
     (void)state;
     struct config *config;
     write_text("imprimatur.conf", "instance = \"north\"; state_dir = \"/srv/n\";");
@@ -221,7 +239,8 @@ static void test_instance_name_moves_the_default_paths(void **state) {
                  "\"-\", a letter first");
 }
 
-static void test_core_refusals_name_file_line_and_setting(void **state) {
+static void test_core_refusals_name_file_line_and_setting(void **state)
+{
     (void)state;
     refuses_main("\nloops = 900;", "imprimatur.conf:2: loops: found 900, expected an integer (0 to "
                                    "64)");
@@ -237,12 +256,14 @@ static void test_core_refusals_name_file_line_and_setting(void **state) {
     refuses_main("tls_key = \"/k.pem\";",
                  "imprimatur.conf: tls_certificate: found nothing, expected a PEM file: "
                  "tls_certificate and tls_key go together");
-    refuses_main("lpr: { };", "imprimatur.conf:1: lpr: found an unknown setting, expected one of "
-                              "instance state_dir run_dir master_key module_dir modules_dir user "
-                              "group control_group developer loops workers worker_queue connections_max ...");
+    refuses_main("lpr: { };",
+                 "imprimatur.conf:1: lpr: found an unknown setting, expected one of "
+                 "instance state_dir run_dir master_key module_dir modules_dir user "
+                 "group control_group developer loops workers worker_queue connections_max ...");
 }
 
-static void test_missing_main_file_is_said(void **state) {
+static void test_missing_main_file_is_said(void **state)
+{
     (void)state;
     struct config *config;
     assert_int_equal(config_load("/nowhere/i.conf", &config, &error), IMP_NOT_FOUND);
@@ -251,21 +272,24 @@ static void test_missing_main_file_is_said(void **state) {
 
 /* ---- files and folder ---- */
 
-static void test_syntax_error_names_file_and_line(void **state) {
+static void test_syntax_error_names_file_and_line(void **state)
+{
     (void)state;
     write_text("modules-enabled/lpr.conf", "lpr: {\n  queue = \"a\"\n  = 5;\n};\n");
     assert_refused(IMP_INVALID);
     assert_non_null(strstr(error.message, "modules-enabled/lpr.conf:3: found a syntax error"));
 }
 
-static void test_setting_twice_is_refused(void **state) {
+static void test_setting_twice_is_refused(void **state)
+{
     (void)state;
     write_text("modules-enabled/lpr.conf", "lpr: {\n  queue = \"a\";\n  queue = \"b\";\n};\n");
     assert_refused(IMP_INVALID);
     assert_string_equal(error.message, "modules-enabled/lpr.conf:3: duplicate setting name");
 }
 
-static void test_group_must_be_named_like_its_file(void **state) {
+static void test_group_must_be_named_like_its_file(void **state)
+{
     (void)state;
     write_text("modules-enabled/lpr.conf", "\nraw: { };\n");
     assert_refused(IMP_INVALID);
@@ -284,7 +308,8 @@ static void test_group_must_be_named_like_its_file(void **state) {
                                        "one group lpr: { ... };");
 }
 
-static void test_dangling_symlink_is_explained(void **state) {
+static void test_dangling_symlink_is_explained(void **state)
+{
     (void)state;
     char path[160];
     snprintf(path, sizeof path, "%s/modules-enabled/lpr.conf", folder);
@@ -295,7 +320,8 @@ static void test_dangling_symlink_is_explained(void **state) {
                         "expected ../modules.d/lpr.conf (or run: imprimctl module disable lpr)");
 }
 
-static void test_symlink_to_a_file_is_followed(void **state) {
+static void test_symlink_to_a_file_is_followed(void **state)
+{
     (void)state;
     struct config *config;
     char path[160];
@@ -307,7 +333,8 @@ static void test_symlink_to_a_file_is_followed(void **state) {
     config_free(config);
 }
 
-static void test_modules_come_in_name_order_and_other_files_are_left(void **state) {
+static void test_modules_come_in_name_order_and_other_files_are_left(void **state)
+{
     (void)state;
     struct config *config;
     write_text("modules-enabled/raw.conf", "raw: { };");
@@ -330,7 +357,8 @@ static void test_modules_come_in_name_order_and_other_files_are_left(void **stat
     config_free(config);
 }
 
-static void test_bad_module_name_is_refused(void **state) {
+static void test_bad_module_name_is_refused(void **state)
+{
     (void)state;
     write_text("modules-enabled/Bad.conf", "Bad: { };");
     assert_refused(IMP_INVALID);
@@ -338,7 +366,8 @@ static void test_bad_module_name_is_refused(void **state) {
                                        "expected at most 31 of a-z, 0-9 and \"-\", a letter first");
 }
 
-static void test_missing_folder_is_said(void **state) {
+static void test_missing_folder_is_said(void **state)
+{
     (void)state;
     write_text("imprimatur.conf", "modules_dir = \"/nowhere/m\";");
     assert_refused(IMP_NOT_FOUND);
@@ -346,7 +375,8 @@ static void test_missing_folder_is_said(void **state) {
                                        "file or directory");
 }
 
-static void test_files_that_others_can_write_are_refused(void **state) {
+static void test_files_that_others_can_write_are_refused(void **state)
+{
     (void)state;
     char path[160];
     assert_int_equal(chmod(main_path, 0664), 0);
@@ -360,7 +390,8 @@ static void test_files_that_others_can_write_are_refused(void **state) {
     assert_non_null(strstr(error.message, "modules-enabled: found mode 0777"));
 }
 
-static void test_files_of_another_owner_are_refused(void **state) {
+static void test_files_of_another_owner_are_refused(void **state)
+{
     (void)state;
     if (geteuid() != 0)
         skip();
@@ -369,14 +400,16 @@ static void test_files_of_another_owner_are_refused(void **state) {
     assert_non_null(strstr(error.message, "found owner uid 12345, expected root or our own user"));
 }
 
-static void test_a_folder_in_place_of_the_file_is_refused(void **state) {
+static void test_a_folder_in_place_of_the_file_is_refused(void **state)
+{
     (void)state;
     struct config *config;
     assert_int_equal(config_load(folder, &config, &error), IMP_INVALID);
     assert_non_null(strstr(error.message, "found no regular file, expected one"));
 }
 
-static void test_huge_file_is_refused(void **state) {
+static void test_huge_file_is_refused(void **state)
+{
     (void)state;
     assert_int_equal(truncate(main_path, 2 << 20), 0);
     assert_refused(IMP_LIMIT);
@@ -385,7 +418,8 @@ static void test_huge_file_is_refused(void **state) {
 
 /* ---- a module's settings ---- */
 
-static void test_defaults_fill_the_struct(void **state) {
+static void test_defaults_fill_the_struct(void **state)
+{
     (void)state;
     struct config_block *block = read_sample("");
     const struct sample *sample = config_block_data(block);
@@ -401,7 +435,8 @@ static void test_defaults_fill_the_struct(void **state) {
     config_block_free(block);
 }
 
-static void test_every_type_is_read(void **state) {
+static void test_every_type_is_read(void **state)
+{
     (void)state;
     struct config_block *block = read_sample(
         "queue = \"a\\\"b\\\\\"; is_on = false; count = 7L; bound = \"1MiB\"; idle = \"5min\";\n"
@@ -437,13 +472,15 @@ static void test_every_type_is_read(void **state) {
     config_block_free(block);
 }
 
-static void test_wrong_values_say_what_would_be_right(void **state) {
+static void test_wrong_values_say_what_would_be_right(void **state)
+{
     (void)state;
     static const char *const rows[][2] = {
         {"idle = \"5 parsecs\";", "lpr.idle: found \"5 parsecs\", expected a duration such as "
                                   "\"60s\" (1s to 1h)"},
         {"idle = 60;", "lpr.idle: found 60, expected a duration such as \"60s\" (1s to 1h)"},
-        {"idle = \"2h\";", "lpr.idle: found \"2h\", expected a duration such as \"60s\" (1s to 1h)"},
+        {"idle = \"2h\";",
+         "lpr.idle: found \"2h\", expected a duration such as \"60s\" (1s to 1h)"},
         {"bound = \"1KB\";",
          "lpr.bound: found \"1KB\", expected a size such as \"32KiB\" (1KiB to 1GiB)"},
         {"bound = \"9999999999999TiB\";", "lpr.bound: found \"9999999999999TiB\", expected a size "
@@ -486,7 +523,8 @@ static void test_wrong_values_say_what_would_be_right(void **state) {
     }
 }
 
-static void test_a_secret_typed_into_the_file_is_not_repeated(void **state) {
+static void test_a_secret_typed_into_the_file_is_not_repeated(void **state)
+{
     (void)state;
     refuses_sample("password = \"hunter2\";",
                    "modules-enabled/lpr.conf:2: lpr.password: found something else (not shown), "
@@ -496,7 +534,8 @@ static void test_a_secret_typed_into_the_file_is_not_repeated(void **state) {
                    "expected \"file:/PATH\", \"credential:NAME\" or \"store:NAME\"");
 }
 
-static void test_included_file_is_named_in_messages(void **state) {
+static void test_included_file_is_named_in_messages(void **state)
+{
     (void)state;
     static const char text[] = "@include \"../more.conf\"";
     write_text("more.conf", "\n\ncount = 0;\n");
@@ -508,7 +547,8 @@ static void test_included_file_is_named_in_messages(void **state) {
     assert_non_null(strstr(error.message, "more.conf: found mode 0666"));
 }
 
-static void test_rows_that_do_not_fit_their_struct_are_refused(void **state) {
+static void test_rows_that_do_not_fit_their_struct_are_refused(void **state)
+{
     (void)state;
     struct config *config;
     struct config_block *block;
@@ -528,7 +568,8 @@ static void test_rows_that_do_not_fit_their_struct_are_refused(void **state) {
 
 /* ---- overlay ---- */
 
-static void test_overlay_stands_above_the_file(void **state) {
+static void test_overlay_stands_above_the_file(void **state)
+{
     (void)state;
     struct config_overlay *overlay = config_overlay_new();
     assert_int_equal(config_overlay_set(overlay, "lpr", "idle", "\"30s\"", &error), IMP_OK);
@@ -563,7 +604,8 @@ static void test_overlay_stands_above_the_file(void **state) {
 }
 
 static void overlay_refused(const char *module, const char *name, const char *value,
-                            const char *message) {
+                            const char *message)
+{
     struct config_overlay *overlay = config_overlay_new();
     assert_int_equal(config_overlay_set(overlay, module, name, value, &error), IMP_OK);
     assert_null(read_sample_overlaid("", overlay));
@@ -571,7 +613,8 @@ static void overlay_refused(const char *module, const char *name, const char *va
     config_overlay_free(overlay);
 }
 
-static void test_overlay_cannot_reach_everything(void **state) {
+static void test_overlay_cannot_reach_everything(void **state)
+{
     (void)state;
     overlay_refused("lpr", "fixed", "\"x\"",
                     "overlay: lpr.fixed: found a value, expected none: this setting is taken from "
@@ -579,20 +622,27 @@ static void test_overlay_cannot_reach_everything(void **state) {
     overlay_refused("", "state_dir", "\"/x\"",
                     "overlay: state_dir: found a value, expected none: this setting is taken from "
                     "the files alone");
-    overlay_refused("lpr", "listen", "( )",
-                    "overlay: lpr.listen: found a setting of the files alone, expected one of queue "
-                    "is_on count bound idle mode names password rules fixed");
+    overlay_refused(
+        "lpr", "listen", "( )",
+        "overlay: lpr.listen: found a setting of the files alone, expected one of queue "
+        "is_on count bound idle mode names password rules fixed");
     overlay_refused("lpr", "count", "1000",
                     "overlay: lpr.count: found 1000, expected an integer (1 to 100)");
     overlay_refused("lpr", "cuont", "5",
                     "overlay: lpr.cuont: found an unknown setting, expected count");
 }
 
-static void test_overlay_value_is_one_value(void **state) {
+static void test_overlay_value_is_one_value(void **state)
+{
     (void)state;
     struct config_overlay *overlay = config_overlay_new();
-    static const char *const bad[] = {"",      "30s",  "1; fixed = \"x\"", "\"a", "{",
-                                      "\"a\"\n@include \"/etc/passwd\"", "@include \"/x\"\r1"};
+    static const char *const bad[] = {"",
+                                      "30s",
+                                      "1; fixed = \"x\"",
+                                      "\"a",
+                                      "{",
+                                      "\"a\"\n@include \"/etc/passwd\"",
+                                      "@include \"/x\"\r1"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         assert_int_equal(config_overlay_set(overlay, "lpr", "count", bad[i], &error), IMP_INVALID);
         assert_non_null(strstr(error.message, "overlay: lpr.count: found "));
@@ -604,7 +654,8 @@ static void test_overlay_value_is_one_value(void **state) {
 /* ---- comparing and reloading ---- */
 
 static void changes(const char *from, const char *to, enum config_change change,
-                    const char *expected_path) {
+                    const char *expected_path)
+{
     const char *path;
     struct config_block *a = read_sample(from), *b = read_sample(to);
     assert_int_equal(config_block_compare(a, b, &path), change);
@@ -616,7 +667,8 @@ static void changes(const char *from, const char *to, enum config_change change,
     config_block_free(b);
 }
 
-static void test_compare_tells_live_changes_from_others(void **state) {
+static void test_compare_tells_live_changes_from_others(void **state)
+{
     (void)state;
     changes("idle = \"60s\";", "\n\nidle = \"1min\";", CONFIG_SAME, NULL);
     changes("", "count = 6;", CONFIG_LIVE, "count");
@@ -634,7 +686,8 @@ static void test_compare_tells_live_changes_from_others(void **state) {
             "listen[0].name");
 }
 
-static void test_compare_of_other_rows_needs_a_restart(void **state) {
+static void test_compare_of_other_rows_needs_a_restart(void **state)
+{
     (void)state;
     static const imp_option fewer_rows[] = {
         IMP_OPT_STRING(struct sample, queue, "hold", IMP_LIVE, "queue when none fits"),
@@ -656,7 +709,8 @@ static void test_compare_of_other_rows_needs_a_restart(void **state) {
     config_free(config);
 }
 
-static void test_reload_is_all_or_nothing(void **state) {
+static void test_reload_is_all_or_nothing(void **state)
+{
     (void)state;
     struct config *config, *next;
     write_text("modules-enabled/lpr.conf", "lpr: { count = 5; };");
@@ -702,7 +756,8 @@ static void test_reload_is_all_or_nothing(void **state) {
 
 /* ---- secrets ---- */
 
-static imp_status fetch(const char *source, char *value, size_t size) {
+static imp_status fetch(const char *source, char *value, size_t size)
+{
     imp_secret secret = {.source = source};
     char *fetched;
     size_t length;
@@ -718,7 +773,8 @@ static imp_status fetch(const char *source, char *value, size_t size) {
     return status;
 }
 
-static void test_secret_from_a_file_is_private_and_cut(void **state) {
+static void test_secret_from_a_file_is_private_and_cut(void **state)
+{
     (void)state;
     char path[128], source[160], value[64];
     snprintf(path, sizeof path, "%s/secret", folder);
@@ -744,7 +800,8 @@ static void test_secret_from_a_file_is_private_and_cut(void **state) {
     }
 }
 
-static void test_secret_from_a_credential(void **state) {
+static void test_secret_from_a_credential(void **state)
+{
     (void)state;
     char path[128], value[64];
     unsetenv("CREDENTIALS_DIRECTORY");
@@ -760,7 +817,8 @@ static void test_secret_from_a_credential(void **state) {
 }
 
 static imp_status store_fetch(void *arg, const char *name, char *buffer, size_t size,
-                              size_t *length, imp_error *reason) {
+                              size_t *length, imp_error *reason)
+{
     assert_string_equal(arg, "store");
     if (strcmp(name, "known") != 0)
         return imp_error_set(reason, IMP_NOT_FOUND, "no secret \"%s\" is set", name);
@@ -770,7 +828,8 @@ static imp_status store_fetch(void *arg, const char *name, char *buffer, size_t 
     return IMP_OK;
 }
 
-static void test_secret_from_the_store(void **state) {
+static void test_secret_from_the_store(void **state)
+{
     (void)state;
     char value[64];
     assert_int_equal(fetch("store:known", value, sizeof value), IMP_UNAVAILABLE);
@@ -786,7 +845,8 @@ static void test_secret_from_the_store(void **state) {
 
 /* ---- documents ---- */
 
-static char *read_document(const char *name) {
+static char *read_document(const char *name)
+{
     char path[512];
     const char *top = getenv("top_srcdir");
     snprintf(path, sizeof path, "%s/%s", top == NULL ? ".." : top, name);
@@ -800,7 +860,8 @@ static char *read_document(const char *name) {
     return text;
 }
 
-static void test_manual_and_sample_name_every_setting(void **state) {
+static void test_manual_and_sample_name_every_setting(void **state)
+{
     (void)state;
     struct config *config;
     char wanted[160];
@@ -836,7 +897,8 @@ static void test_manual_and_sample_name_every_setting(void **state) {
 
 /* ---- units ---- */
 
-static void test_units(void **state) {
+static void test_units(void **state)
+{
     (void)state;
     static const struct {
         const char *text;
@@ -882,7 +944,8 @@ static void test_units(void **state) {
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
 
-int main(void) {
+int main(void)
+{
     const struct CMUnitTest tests[] = {
         TEST(test_empty_main_file_gives_defaults),
         TEST(test_main_file_is_read_and_origins_are_named),

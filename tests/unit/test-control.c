@@ -45,7 +45,8 @@ static imp_request *parked;
 static char answers[256];
 static bool was_abandoned;
 
-static void verb_rows(imp_self *self, void *instance, imp_request *request) {
+static void verb_rows(imp_self *self, void *instance, imp_request *request)
+{
     (void)self;
     (void)instance;
     imp_id id = {{0xAB}};
@@ -61,7 +62,8 @@ static void verb_rows(imp_self *self, void *instance, imp_request *request) {
     imp_request_finish(request, IMP_OK, NULL);
 }
 
-static void verb_one(imp_self *self, void *instance, imp_request *request) {
+static void verb_one(imp_self *self, void *instance, imp_request *request)
+{
     (void)self;
     (void)instance;
     imp_row_begin(request, true);
@@ -76,7 +78,8 @@ static void verb_one(imp_self *self, void *instance, imp_request *request) {
     imp_request_finish(request, IMP_OK, NULL);
 }
 
-static void verb_refuse(imp_self *self, void *instance, imp_request *request) {
+static void verb_refuse(imp_self *self, void *instance, imp_request *request)
+{
     (void)self;
     (void)instance;
     imp_error reason;
@@ -85,7 +88,8 @@ static void verb_refuse(imp_self *self, void *instance, imp_request *request) {
     imp_request_finish(request, IMP_NOT_FOUND, &reason);
 }
 
-static void answered(imp_request *request, const char *const *values, uint32_t count, void *arg) {
+static void answered(imp_request *request, const char *const *values, uint32_t count, void *arg)
+{
     assert_ptr_equal(arg, answers);
     was_abandoned = values == NULL;
     answers[0] = '\0';
@@ -101,13 +105,15 @@ static void answered(imp_request *request, const char *const *values, uint32_t c
     imp_request_finish(request, IMP_OK, NULL);
 }
 
-static void verb_ask(imp_self *self, void *instance, imp_request *request) {
+static void verb_ask(imp_self *self, void *instance, imp_request *request)
+{
     (void)self;
     (void)instance;
     imp_request_ask(request, "card pin", answered, answers);
 }
 
-static void verb_copy(imp_self *self, void *instance, imp_request *request) {
+static void verb_copy(imp_self *self, void *instance, imp_request *request)
+{
     (void)self;
     (void)instance;
     char buffer[64];
@@ -122,7 +128,8 @@ static void verb_copy(imp_self *self, void *instance, imp_request *request) {
     imp_request_finish(request, IMP_OK, NULL);
 }
 
-static void verb_park(imp_self *self, void *instance, imp_request *request) {
+static void verb_park(imp_self *self, void *instance, imp_request *request)
+{
     (void)self;
     (void)instance;
     parked = request;
@@ -130,19 +137,22 @@ static void verb_park(imp_self *self, void *instance, imp_request *request) {
 
 static pthread_t elsewhere;
 
-static void *finish_elsewhere(void *request) {
+static void *finish_elsewhere(void *request)
+{
     imp_request_say(request, "from another thread");
     imp_request_finish(request, IMP_OK, NULL);
     return NULL;
 }
 
-static void verb_thread(imp_self *self, void *instance, imp_request *request) {
+static void verb_thread(imp_self *self, void *instance, imp_request *request)
+{
     (void)self;
     (void)instance;
     assert_int_equal(pthread_create(&elsewhere, NULL, finish_elsewhere, request), 0);
 }
 
-static void verb_many(imp_self *self, void *instance, imp_request *request) {
+static void verb_many(imp_self *self, void *instance, imp_request *request)
+{
     (void)self;
     (void)instance;
     for (int i = 0; i < 3000; i++) {
@@ -154,7 +164,8 @@ static void verb_many(imp_self *self, void *instance, imp_request *request) {
 }
 
 static void add_verb(imp_self *self, const char *words, const char *arguments, const char *options,
-                     void (*run)(imp_self *, void *, imp_request *)) {
+                     void (*run)(imp_self *, void *, imp_request *))
+{
     const imp_verb_spec spec = {.size = sizeof spec,
                                 .words = words,
                                 .arguments = arguments,
@@ -169,17 +180,20 @@ static void add_verb(imp_self *self, const char *words, const char *arguments, c
 static struct config *config;
 static imp_status reload_status;
 
-static const struct config *get_config(void *arg) {
+static const struct config *get_config(void *arg)
+{
     (void)arg;
     return config;
 }
 
-static const struct config_block *get_block(void *arg, const char *module) {
+static const struct config_block *get_block(void *arg, const char *module)
+{
     (void)arg;
     return strcmp(module, "core2") == 0 ? config_core_block(config) : NULL;
 }
 
-static imp_status reload(void *arg, imp_request *request, imp_error *reason) {
+static imp_status reload(void *arg, imp_request *request, imp_error *reason)
+{
     (void)arg;
     if (reload_status != IMP_OK)
         return imp_error_set(reason, reload_status, "imprimatur.conf:3: x: found y, expected z");
@@ -187,12 +201,14 @@ static imp_status reload(void *arg, imp_request *request, imp_error *reason) {
     return IMP_OK;
 }
 
-static void more_status(void *arg, imp_request *request) {
+static void more_status(void *arg, imp_request *request)
+{
     (void)arg;
     imp_field_text(request, "extra", "here");
 }
 
-static int set_up(void **state) {
+static int set_up(void **state)
+{
     (void)state;
     char path[128];
     snprintf(folder, sizeof folder, "/tmp/imprimatur-test-ctl-XXXXXX");
@@ -206,10 +222,8 @@ static int set_up(void **state) {
     chmod(path, 0644);
     assert_int_equal(config_load(path, &config, &error), IMP_OK);
     assert_int_equal(loop_setup_for_test(&error), IMP_OK);
-    const struct control_core core = {.config = get_config,
-                                      .block = get_block,
-                                      .reload = reload,
-                                      .status = more_status};
+    const struct control_core core = {
+        .config = get_config, .block = get_block, .reload = reload, .status = more_status};
     assert_int_equal(control_add_core_verbs(&core, &error), IMP_OK);
     add_verb(NULL, "test rows", "", "", verb_rows);
     add_verb(NULL, "test one", "JOB [MORE...]", "device=DEVICE card", verb_one);
@@ -223,7 +237,8 @@ static int set_up(void **state) {
     return 0;
 }
 
-static int tear_down(void **state) {
+static int tear_down(void **state)
+{
     (void)state;
     static const char *const names[] = {"control.sock", "imprimatur.conf", "modules-enabled",
                                         "from", "to"};
@@ -252,7 +267,8 @@ struct child {
     int in, out, err;
 };
 
-static void start_child(struct child *child, const char *const *words) {
+static void start_child(struct child *child, const char *const *words)
+{
     const char *argv[32] = {program};
     int in[2], output[2], errors[2], count = 1;
     for (; words[count - 1] != NULL; count++)
@@ -279,7 +295,8 @@ static void start_child(struct child *child, const char *const *words) {
     fcntl(child->err, F_SETFL, O_NONBLOCK);
 }
 
-static bool drain(int fd, char *text, size_t size, size_t *used) {
+static bool drain(int fd, char *text, size_t size, size_t *used)
+{
     ssize_t length;
     while ((length = read(fd, text + *used, size - 1 - *used)) > 0)
         *used += (size_t)length;
@@ -288,7 +305,8 @@ static bool drain(int fd, char *text, size_t size, size_t *used) {
 }
 
 /* Turns the loop until the child has ended; the loop's own timers bound each turn's sleep. */
-static int finish_child(struct child *child) {
+static int finish_child(struct child *child)
+{
     size_t out_used = 0, err_used = 0;
     bool out_open = true, err_open = true;
     int status;
@@ -311,7 +329,8 @@ static int finish_child(struct child *child) {
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-static void turn_until(const bool *flag) {
+static void turn_until(const bool *flag)
+{
     for (int waited = 0; !*flag; waited++) {
         assert_true(waited < DEADLINE_MS);
         while (loop_run_once(imp_loop_control(), false))
@@ -321,7 +340,8 @@ static void turn_until(const bool *flag) {
 }
 
 /* Runs imprimctl against our socket with `input` as its standard input. */
-static int run_with(const char *input, const char *const *words) {
+static int run_with(const char *input, const char *const *words)
+{
     struct child child;
     char path[128];
     const char *argv[32] = {"--socket", path};
@@ -339,7 +359,8 @@ static int run_with(const char *input, const char *const *words) {
 
 /* ---- printing ---- */
 
-static void test_rows_are_an_aligned_table(void **state) {
+static void test_rows_are_an_aligned_table(void **state)
+{
     (void)state;
     assert_int_equal(RUN("test", "rows"), 0);
     assert_string_equal(out, "NAME    PAGES  HELD  ID\n"
@@ -348,7 +369,8 @@ static void test_rows_are_an_aligned_table(void **state) {
     assert_string_equal(err, "");
 }
 
-static void test_rows_are_a_json_array(void **state) {
+static void test_rows_are_a_json_array(void **state)
+{
     (void)state;
     assert_int_equal(RUN("--json", "test", "rows"), 0);
     json_t *json = json_loads(out, JSON_REJECT_DUPLICATES, NULL);
@@ -361,7 +383,8 @@ static void test_rows_are_a_json_array(void **state) {
     json_decref(json);
 }
 
-static void test_single_row_is_a_list_of_names_and_values(void **state) {
+static void test_single_row_is_a_list_of_names_and_values(void **state)
+{
     (void)state;
     char expected[512];
     assert_int_equal(RUN("test", "one", "J1", "a", "b", "--device=D", "--card"), 0);
@@ -378,19 +401,20 @@ static void test_single_row_is_a_list_of_names_and_values(void **state) {
     json_decref(json);
 }
 
-static void test_long_answers_arrive_whole(void **state) {
+static void test_long_answers_arrive_whole(void **state)
+{
     (void)state;
     assert_int_equal(RUN("--json", "test", "many"), 0);
     json_t *json = json_loads(out, 0, NULL);
     assert_int_equal(json_array_size(json), 3000);
-    assert_int_equal(
-        json_integer_value(json_object_get(json_array_get(json, 2999), "n")), 2999);
+    assert_int_equal(json_integer_value(json_object_get(json_array_get(json, 2999), "n")), 2999);
     json_decref(json);
 }
 
 /* ---- refusals ---- */
 
-static void test_refusal_goes_to_standard_error_with_status_1(void **state) {
+static void test_refusal_goes_to_standard_error_with_status_1(void **state)
+{
     (void)state;
     assert_int_equal(RUN("test", "refuse"), 1);
     assert_string_equal(out, "looking for it\n");
@@ -399,7 +423,8 @@ static void test_refusal_goes_to_standard_error_with_status_1(void **state) {
     assert_non_null(strstr(out, "\"messages\""));
 }
 
-static void test_wrong_use_has_status_2_and_the_usage_line(void **state) {
+static void test_wrong_use_has_status_2_and_the_usage_line(void **state)
+{
     (void)state;
     static const char usage[] =
         "usage: imprimctl test one JOB [MORE...] [--device DEVICE] [--card]\n";
@@ -420,11 +445,11 @@ static void test_wrong_use_has_status_2_and_the_usage_line(void **state) {
         assert_string_equal(out, "");
     }
     assert_int_equal(RUN("test", "rows", "x"), 2);
-    assert_string_equal(err,
-                        "imprimctl: one argument too many: x; usage: imprimctl test rows\n");
+    assert_string_equal(err, "imprimctl: one argument too many: x; usage: imprimctl test rows\n");
 }
 
-static void test_unknown_commands_name_what_there_is(void **state) {
+static void test_unknown_commands_name_what_there_is(void **state)
+{
     (void)state;
     assert_int_equal(RUN("nonsense"), 2);
     assert_string_equal(err, "imprimctl: no such command: nonsense; see: imprimctl help\n");
@@ -433,7 +458,8 @@ static void test_unknown_commands_name_what_there_is(void **state) {
         err, "imprimctl: no such command: config shew; there is: config reload, config show\n");
 }
 
-static void test_own_options_are_checked(void **state) {
+static void test_own_options_are_checked(void **state)
+{
     (void)state;
     struct child child;
     start_child(&child, (const char *const[]){"--nope", NULL});
@@ -446,7 +472,8 @@ static void test_own_options_are_checked(void **state) {
     assert_non_null(strstr(out, "usage: imprimctl [--socket PATH]"));
 }
 
-static void test_missing_server_is_one_line_and_status_1(void **state) {
+static void test_missing_server_is_one_line_and_status_1(void **state)
+{
     (void)state;
     struct child child;
     start_child(&child, (const char *const[]){"--socket", "/nowhere/s", "status", NULL});
@@ -456,7 +483,8 @@ static void test_missing_server_is_one_line_and_status_1(void **state) {
     assert_string_equal(out, "");
 }
 
-static void test_socket_is_found_by_config_and_variable(void **state) {
+static void test_socket_is_found_by_config_and_variable(void **state)
+{
     (void)state;
     struct child child;
     char path[128];
@@ -472,7 +500,8 @@ static void test_socket_is_found_by_config_and_variable(void **state) {
 
 /* ---- secrets and files ---- */
 
-static void test_secrets_come_one_a_line_in_order(void **state) {
+static void test_secrets_come_one_a_line_in_order(void **state)
+{
     (void)state;
     const char *const words[] = {"test", "ask", NULL};
     assert_int_equal(run_with("c\xC3\xA4rd\r\n1234\nrest\n", words), 0);
@@ -486,7 +515,8 @@ static void test_secrets_come_one_a_line_in_order(void **state) {
     assert_non_null(strstr(err, "the secrets that were asked for did not come, or are no UTF-8"));
 }
 
-static void test_files_are_opened_by_the_caller(void **state) {
+static void test_files_are_opened_by_the_caller(void **state)
+{
     (void)state;
     char from[128], to[128], text[64];
     struct stat status;
@@ -514,14 +544,16 @@ static void test_files_are_opened_by_the_caller(void **state) {
 
 /* ---- life of requests ---- */
 
-static void test_request_may_be_finished_by_another_thread(void **state) {
+static void test_request_may_be_finished_by_another_thread(void **state)
+{
     (void)state;
     assert_int_equal(RUN("test", "thread"), 0);
     assert_string_equal(out, "from another thread\n");
     assert_int_equal(pthread_join(elsewhere, NULL), 0);
 }
 
-static void test_client_that_leaves_does_not_end_the_request(void **state) {
+static void test_client_that_leaves_does_not_end_the_request(void **state)
+{
     (void)state;
     struct child child;
     char path[128];
@@ -538,13 +570,15 @@ static void test_client_that_leaves_does_not_end_the_request(void **state) {
     assert_int_equal(finish_child(&child), -1);
     imp_request_say(parked, "nobody hears this");
     imp_request_finish(parked, IMP_OK, NULL);
-    imp_request_finish(parked, IMP_OK, NULL); /* once is enough, twice does no harm before the turn */
+    imp_request_finish(parked, IMP_OK,
+                       NULL); /* once is enough, twice does no harm before the turn */
     while (loop_run_once(imp_loop_control(), false))
         continue;
     assert_int_equal(RUN("test", "rows"), 0);
 }
 
-static void test_generations_share_a_verb_until_the_old_one_is_swept(void **state) {
+static void test_generations_share_a_verb_until_the_old_one_is_swept(void **state)
+{
     (void)state;
     struct imp_self *old = self_new_for_test("lpr"), *next = self_new_for_test("lpr"),
                     *other = self_new_for_test("raw");
@@ -567,7 +601,8 @@ static void test_generations_share_a_verb_until_the_old_one_is_swept(void **stat
     self_free_for_test(other);
 }
 
-static void test_verbs_with_bad_rows_are_refused(void **state) {
+static void test_verbs_with_bad_rows_are_refused(void **state)
+{
     (void)state;
     static const char *const words[] = {"", "Upper", " x", "x ", "a  b", "a/b"};
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
@@ -581,21 +616,24 @@ static void test_verbs_with_bad_rows_are_refused(void **state) {
 
 /* ---- the core's own verbs ---- */
 
-static void test_status_shows_server_and_what_others_add(void **state) {
+static void test_status_shows_server_and_what_others_add(void **state)
+{
     (void)state;
     assert_int_equal(RUN("status"), 0);
     assert_non_null(strstr(out, "version          " PACKAGE_VERSION "\n"));
     assert_non_null(strstr(out, "extra            here\n"));
 }
 
-static void test_metrics_are_printed_as_they_are(void **state) {
+static void test_metrics_are_printed_as_they_are(void **state)
+{
     (void)state;
     assert_int_equal(RUN("metrics"), 0);
     assert_ptr_equal(strstr(out, "# HELP imprimatur_info "), out);
     assert_non_null(strstr(out, "\nprocess_open_fds "));
 }
 
-static void test_config_show_names_origins_and_help(void **state) {
+static void test_config_show_names_origins_and_help(void **state)
+{
     (void)state;
     assert_int_equal(RUN("config", "show", "--origin", "core"), 0);
     assert_ptr_equal(strstr(out, "SETTING "), out);
@@ -611,7 +649,8 @@ static void test_config_show_names_origins_and_help(void **state) {
     assert_string_equal(err, "imprimctl: module nope is not enabled\n");
 }
 
-static void test_config_reload_says_what_changed_or_why_not(void **state) {
+static void test_config_reload_says_what_changed_or_why_not(void **state)
+{
     (void)state;
     reload_status = IMP_OK;
     assert_int_equal(RUN("config", "reload"), 0);
@@ -621,7 +660,8 @@ static void test_config_reload_says_what_changed_or_why_not(void **state) {
     assert_string_equal(err, "imprimctl: imprimatur.conf:3: x: found y, expected z\n");
 }
 
-static void test_help_lists_commands(void **state) {
+static void test_help_lists_commands(void **state)
+{
     (void)state;
     assert_int_equal(RUN("help"), 0);
     assert_non_null(strstr(out, "imprimctl config show [MODULE] [--origin] [--help]"));
@@ -633,7 +673,8 @@ static void test_help_lists_commands(void **state) {
 
 /* ---- the socket ---- */
 
-static int connect_raw(void) {
+static int connect_raw(void)
+{
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     snprintf(address.sun_path, sizeof address.sun_path, "%s/control.sock", folder);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -642,7 +683,8 @@ static int connect_raw(void) {
 }
 
 /* Sends bytes and reads until the server hangs up. */
-static const char *converse_raw(const void *bytes, size_t length) {
+static const char *converse_raw(const void *bytes, size_t length)
+{
     static char text[8192];
     size_t used = 0;
     int fd = connect_raw();
@@ -660,7 +702,8 @@ static const char *converse_raw(const void *bytes, size_t length) {
     return used > CONTROL_HEADER_SIZE ? text + CONTROL_HEADER_SIZE : "";
 }
 
-static void test_socket_is_private_and_owned(void **state) {
+static void test_socket_is_private_and_owned(void **state)
+{
     (void)state;
     char path[128];
     struct stat status;
@@ -670,7 +713,8 @@ static void test_socket_is_private_and_owned(void **state) {
     assert_int_equal(status.st_mode & 07777, 0660);
 }
 
-static void test_second_server_is_refused_and_a_dead_ones_socket_replaced(void **state) {
+static void test_second_server_is_refused_and_a_dead_ones_socket_replaced(void **state)
+{
     (void)state;
     assert_int_equal(control_start(folder, "", &error), IMP_EXISTS);
     assert_non_null(strstr(error.message, "another server answers at "));
@@ -684,7 +728,8 @@ static void test_second_server_is_refused_and_a_dead_ones_socket_replaced(void *
     assert_int_equal(RUN("test", "rows"), 0);
 }
 
-static void test_too_long_run_dir_is_explained(void **state) {
+static void test_too_long_run_dir_is_explained(void **state)
+{
     (void)state;
     char path[200];
     memset(path, 'x', sizeof path - 1);
@@ -697,7 +742,8 @@ static void test_too_long_run_dir_is_explained(void **state) {
 
 /* What the server says to a client of a strange user with these groups, that asks
  * for help. */
-static const char *greeting(gid_t group, gid_t supplementary) {
+static const char *greeting(gid_t group, gid_t supplementary)
+{
     static char text[1024];
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     size_t used = 0;
@@ -743,7 +789,8 @@ static const char *greeting(gid_t group, gid_t supplementary) {
     return used > CONTROL_HEADER_SIZE ? text + CONTROL_HEADER_SIZE : "";
 }
 
-static void test_credentials_decide_who_may(void **state) {
+static void test_credentials_decide_who_may(void **state)
+{
     (void)state;
     char path[128];
     struct group *group = getgrnam("nogroup");
@@ -769,7 +816,8 @@ static void test_credentials_decide_who_may(void **state) {
         strstr(greeting(group->gr_gid, 65531), "only root and members of the control group"));
 }
 
-static void test_silent_client_is_hung_up_on(void **state) {
+static void test_silent_client_is_hung_up_on(void **state)
+{
     (void)state;
     char byte;
     time_freeze_for_test(imp_now(), imp_ticks());
@@ -789,23 +837,24 @@ static void test_silent_client_is_hung_up_on(void **state) {
     time_thaw_for_test();
 }
 
-static void test_broken_frames_are_answered_and_end_the_connection(void **state) {
+static void test_broken_frames_are_answered_and_end_the_connection(void **state)
+{
     (void)state;
     static const struct {
         const char *bytes;
         size_t length;
         const char *answer;
     } rows[] = {
-        {"\xFF\xFF\xFF\xFF\x01", 5, "can't be read"},          /* longer than allowed */
-        {"\0\0\0\0\x01", 5, "can't be read"},                  /* no kind */
-        {"\0\0\0\1\x09", 5, "can't be read"},                  /* unknown kind */
-        {"\0\0\0\2\1{", 6, "no JSON"},                         /* cut JSON */
-        {"\0\0\0\3\1[]", 7, "no JSON object"},                 /* no object */
+        {"\xFF\xFF\xFF\xFF\x01", 5, "can't be read"}, /* longer than allowed */
+        {"\0\0\0\0\x01", 5, "can't be read"},         /* no kind */
+        {"\0\0\0\1\x09", 5, "can't be read"},         /* unknown kind */
+        {"\0\0\0\2\1{", 6, "no JSON"},                /* cut JSON */
+        {"\0\0\0\3\1[]", 7, "no JSON object"},        /* no object */
         {"\0\0\0\x0F\1{\"a\":1,\"a\":1}", 19, "no JSON: duplicate"},
         {"\0\0\0\3\1{}", 7, "has no argv"},
         {"\0\0\0\x0D\1{\"argv\":[1]}", 17, "something else than strings"},
         {"\0\0\0\x0C\1{\"argv\":[]}", 16, "no command was given"},
-        {"\0\0\0\3\3a\0", 7, "was not asked for"},             /* secrets nobody asked for */
+        {"\0\0\0\3\3a\0", 7, "was not asked for"}, /* secrets nobody asked for */
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         const char *answer = converse_raw(rows[i].bytes, rows[i].length);
@@ -815,7 +864,8 @@ static void test_broken_frames_are_answered_and_end_the_connection(void **state)
     assert_int_equal(RUN("test", "rows"), 0);
 }
 
-static void test_deep_json_never_reaches_the_parser(void **state) {
+static void test_deep_json_never_reaches_the_parser(void **state)
+{
     (void)state;
     char payload[4096];
     memset(payload, '[', sizeof payload);
@@ -823,16 +873,18 @@ static void test_deep_json_never_reaches_the_parser(void **state) {
     assert_string_equal(error.message, "a frame on the control socket is nested too deep");
 }
 
-static void local_done(const char *frames, int exit_status, void *arg) {
+static void local_done(const char *frames, int exit_status, void *arg)
+{
     assert_int_equal(exit_status, *(int *)arg);
     *(int *)arg = -1;
     assert_non_null(strstr(frames, "\"done\""));
 }
 
-static void test_local_runs_give_frames_and_status(void **state) {
+static void test_local_runs_give_frames_and_status(void **state)
+{
     (void)state;
     const char *const rows[] = {"test", "rows"}, *const bad[] = {"test", "one"},
-                            *const ask[] = {"test", "ask"};
+                      *const ask[] = {"test", "ask"};
     int expected = 0;
     control_run_for_test(rows, 2, 0, local_done, &expected);
     while (loop_run_once(imp_loop_control(), false))
@@ -850,7 +902,8 @@ static void test_local_runs_give_frames_and_status(void **state) {
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
-int main(void) {
+int main(void)
+{
     const char *top = getenv("top_builddir");
     snprintf(program, sizeof program, "%s/imprimctl", top == NULL ? "." : top);
     signal(SIGPIPE, SIG_IGN);

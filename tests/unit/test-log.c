@@ -26,13 +26,15 @@
 static char captured[LOG_LINE_MAX + 1];
 static int captured_count;
 
-static void capture(const char *line, void *arg) {
+static void capture(const char *line, void *arg)
+{
     (void)arg;
     snprintf(captured, sizeof captured, "%s", line);
     captured_count++;
 }
 
-static int start_capture(void **state) {
+static int start_capture(void **state)
+{
     (void)state;
     captured_count = 0;
     captured[0] = '\0';
@@ -42,14 +44,16 @@ static int start_capture(void **state) {
     return 0;
 }
 
-static int stop_capture(void **state) {
+static int stop_capture(void **state)
+{
     (void)state;
     log_capture_for_test(NULL, NULL);
     time_thaw_for_test();
     return 0;
 }
 
-static void test_line_has_time_level_module_event_and_pairs(void **state) {
+static void test_line_has_time_level_module_event_and_pairs(void **state)
+{
     (void)state;
     imp_log(NULL, IMP_LOG_WARNING, "store.full", "bytes=%d path=\"%s\"", 5, "/x y");
     assert_string_equal(
@@ -58,7 +62,8 @@ static void test_line_has_time_level_module_event_and_pairs(void **state) {
     assert_string_equal(captured, "2026-11-22T12:34:56.789012Z info core ready");
 }
 
-static void test_level_decides(void **state) {
+static void test_level_decides(void **state)
+{
     (void)state;
     imp_log(NULL, IMP_LOG_DEBUG, "a", "x=1");
     assert_int_equal(captured_count, 0);
@@ -68,14 +73,16 @@ static void test_level_decides(void **state) {
     assert_int_equal(captured_count, 1);
 }
 
-static void test_line_breaks_and_escapes_cannot_be_injected(void **state) {
+static void test_line_breaks_and_escapes_cannot_be_injected(void **state)
+{
     (void)state;
     imp_log(NULL, IMP_LOG_INFO, "a", "x=%s", "1\n2026 info core b \x1b[31m");
     assert_null(strchr(captured, '\n'));
     assert_null(strchr(captured, '\x1b'));
 }
 
-static void test_long_line_is_cut_and_says_so(void **state) {
+static void test_long_line_is_cut_and_says_so(void **state)
+{
     (void)state;
     char text[3 * LOG_LINE_MAX];
     memset(text, 'x', sizeof text - 1);
@@ -86,11 +93,13 @@ static void test_long_line_is_cut_and_says_so(void **state) {
     assert_string_equal(captured + strlen(captured) - 4, "x...");
 }
 
-static void limited(int number) {
+static void limited(int number)
+{
     imp_log_limited(NULL, 1000, IMP_LOG_WARNING, "test.limited", "n=%d", number);
 }
 
-static void test_limited_event_is_counted_and_said_later(void **state) {
+static void test_limited_event_is_counted_and_said_later(void **state)
+{
     (void)state;
     limited(1);
     assert_int_equal(captured_count, 1);
@@ -110,7 +119,8 @@ static void test_limited_event_is_counted_and_said_later(void **state) {
 
 /* ---- targets ---- */
 
-static size_t read_file(const char *path, char *text, size_t size) {
+static size_t read_file(const char *path, char *text, size_t size)
+{
     FILE *stream = fopen(path, "r");
     if (stream == NULL)
         return 0;
@@ -120,7 +130,8 @@ static size_t read_file(const char *path, char *text, size_t size) {
     return length;
 }
 
-static void test_file_is_private_and_reopened_after_rotation(void **state) {
+static void test_file_is_private_and_reopened_after_rotation(void **state)
+{
     (void)state;
     char folder[] = "/tmp/imprimatur-test-log-XXXXXX", path[64], old[64], text[4096];
     struct stat status;
@@ -156,7 +167,8 @@ static void test_file_is_private_and_reopened_after_rotation(void **state) {
     rmdir(folder);
 }
 
-static void test_thread_writes_all_lines_before_stop(void **state) {
+static void test_thread_writes_all_lines_before_stop(void **state)
+{
     (void)state;
     char path[] = "/tmp/imprimatur-test-log-XXXXXX";
     imp_error error;
@@ -180,7 +192,8 @@ static void test_thread_writes_all_lines_before_stop(void **state) {
     unlink(path);
 }
 
-static void test_flush_waits_for_what_was_logged(void **state) {
+static void test_flush_waits_for_what_was_logged(void **state)
+{
     (void)state;
     char path[] = "/tmp/imprimatur-test-log-XXXXXX", text[4096];
     imp_error error;
@@ -198,7 +211,8 @@ static void test_flush_waits_for_what_was_logged(void **state) {
 
 /* Logs one line in a child whose standard error is a pipe; the journal's variable names that pipe, or
  * another one. First of all tests, because the log looks at the variable once. */
-static void line_under_journal(bool is_ours, char *text, size_t size) {
+static void line_under_journal(bool is_ours, char *text, size_t size)
+{
     int ends[2];
     assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
     pid_t pid = fork();
@@ -222,7 +236,8 @@ static void line_under_journal(bool is_ours, char *text, size_t size) {
     assert_int_equal(waitpid(pid, NULL, 0), pid);
 }
 
-static void test_lines_have_a_priority_under_the_journal_alone(void **state) {
+static void test_lines_have_a_priority_under_the_journal_alone(void **state)
+{
     (void)state;
     char text[512];
     line_under_journal(true, text, sizeof text);
@@ -232,7 +247,8 @@ static void test_lines_have_a_priority_under_the_journal_alone(void **state) {
     assert_int_equal(text[0], '2');
 }
 
-static int bind_syslog(const char *path) {
+static int bind_syslog(const char *path)
+{
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
     unlink(path);
@@ -241,7 +257,8 @@ static int bind_syslog(const char *path) {
     return fd;
 }
 
-static void test_syslog_gets_one_datagram_a_line_and_may_restart(void **state) {
+static void test_syslog_gets_one_datagram_a_line_and_may_restart(void **state)
+{
     (void)state;
     char folder[] = "/tmp/imprimatur-test-log-XXXXXX", path[64], text[512], head[64];
     imp_error error;
@@ -280,7 +297,8 @@ static void test_syslog_gets_one_datagram_a_line_and_may_restart(void **state) {
 }
 
 /* A reader that stopped: the pipe is full, lines are dropped and counted, and no logger waits. */
-static void test_full_pipe_drops_counts_and_never_blocks(void **state) {
+static void test_full_pipe_drops_counts_and_never_blocks(void **state)
+{
     (void)state;
     int ends[2];
     imp_error error;
@@ -315,7 +333,8 @@ static void test_full_pipe_drops_counts_and_never_blocks(void **state) {
     assert_true(is_said);
 }
 
-int main(void) {
+int main(void)
+{
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lines_have_a_priority_under_the_journal_alone),
         cmocka_unit_test_setup_teardown(test_line_has_time_level_module_event_and_pairs,

@@ -19,13 +19,15 @@
 static struct imp_self lpr = {.name = "lpr"}, lpr_next = {.name = "lpr"},
                        transport = {.name = "transport-socket"};
 
-static int clear(void **state) {
+static int clear(void **state)
+{
     (void)state;
     metrics_clear();
     return 0;
 }
 
-static void assert_text(const char *expected, bool is_there) {
+static void assert_text(const char *expected, bool is_there)
+{
     size_t length;
     char *text = metrics_text(&length);
     assert_non_null(text);
@@ -34,7 +36,8 @@ static void assert_text(const char *expected, bool is_there) {
     free(text);
 }
 
-static void test_families_are_grouped_with_help_and_type_once(void **state) {
+static void test_families_are_grouped_with_help_and_type_once(void **state)
+{
     (void)state;
     imp_metric *refused = imp_metric_register(&lpr, IMP_METRIC_COUNTER, "jobs_total",
                                               "result=\"refused\"", "jobs\nby \\ result");
@@ -62,7 +65,8 @@ static void test_families_are_grouped_with_help_and_type_once(void **state) {
                 true);
 }
 
-static void test_same_name_is_the_same_metric_over_generations(void **state) {
+static void test_same_name_is_the_same_metric_over_generations(void **state)
+{
     (void)state;
     imp_metric *first = imp_metric_register(&lpr, IMP_METRIC_COUNTER, "a_total", NULL, "a");
     imp_metric_add(first, 5);
@@ -74,7 +78,8 @@ static void test_same_name_is_the_same_metric_over_generations(void **state) {
     assert_text("imprimatur_lpr_a_total", false);
 }
 
-static void test_core_metrics_survive_sweeps(void **state) {
+static void test_core_metrics_survive_sweeps(void **state)
+{
     (void)state;
     assert_non_null(imp_metric_register(NULL, IMP_METRIC_GAUGE, "kept", NULL, "kept"));
     metrics_sweep(&lpr);
@@ -82,11 +87,12 @@ static void test_core_metrics_survive_sweeps(void **state) {
     assert_text("imprimatur_kept 0\n", true);
 }
 
-static void test_wrong_names_labels_and_kinds_are_refused(void **state) {
+static void test_wrong_names_labels_and_kinds_are_refused(void **state)
+{
     (void)state;
     static const char *const names[] = {"", "A", "a-b", "a b", "\xC3\xA4"};
-    static const char *const labels[] = {"a",         "a=b",      "a=\"b",     "a=\"b\" ",
-                                         "a=\"b\",",  "=\"b\"",   "1a=\"b\"",  "a=\"\\x\"",
+    static const char *const labels[] = {"a",         "a=b",        "a=\"b",          "a=\"b\" ",
+                                         "a=\"b\",",  "=\"b\"",     "1a=\"b\"",       "a=\"\\x\"",
                                          "a=\"b\n\"", "a=\"\xFF\"", "a=\"b\"c=\"d\"", "a=\"\\"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         assert_null(imp_metric_register(&lpr, IMP_METRIC_GAUGE, names[i], NULL, "x"));
@@ -94,23 +100,26 @@ static void test_wrong_names_labels_and_kinds_are_refused(void **state) {
         assert_null(imp_metric_register(&lpr, IMP_METRIC_GAUGE, "x", labels[i], "x"));
     assert_null(imp_metric_register(&lpr, 9, "x", NULL, "x"));
     assert_text("imprimatur_lpr", false);
-    assert_non_null(imp_metric_register(&lpr, IMP_METRIC_GAUGE, "x", "a=\"\\\\\\\"\\n\",b=\"\"",
-                                        "x"));
+    assert_non_null(
+        imp_metric_register(&lpr, IMP_METRIC_GAUGE, "x", "a=\"\\\\\\\"\\n\",b=\"\"", "x"));
     assert_null(imp_metric_register(&lpr, IMP_METRIC_COUNTER, "x", NULL, "another kind"));
 }
 
-static void test_null_metric_is_ignored(void **state) {
+static void test_null_metric_is_ignored(void **state)
+{
     (void)state;
     imp_metric_add(NULL, 1);
     imp_metric_set(NULL, 1);
     assert_int_equal(imp_metric_value(NULL), 0);
 }
 
-static int64_t read_value(void *arg) {
+static int64_t read_value(void *arg)
+{
     return *(int64_t *)arg;
 }
 
-static void test_reader_is_asked_when_printed_and_scaled(void **state) {
+static void test_reader_is_asked_when_printed_and_scaled(void **state)
+{
     (void)state;
     int64_t value = 1500001;
     assert_true(metrics_register_reader(NULL, IMP_METRIC_COUNTER, "time_seconds_total", NULL, "t",
@@ -120,7 +129,8 @@ static void test_reader_is_asked_when_printed_and_scaled(void **state) {
     assert_text("imprimatur_time_seconds_total -2.000000\n", true);
 }
 
-static void test_process_metrics_and_info_are_there(void **state) {
+static void test_process_metrics_and_info_are_there(void **state)
+{
     (void)state;
     metrics_set_info("9.8.7", "north");
     assert_text("imprimatur_info{version=\"9.8.7\",instance_name=\"north\"} 1\n", true);
@@ -130,13 +140,15 @@ static void test_process_metrics_and_info_are_there(void **state) {
     assert_text("\nprocess_start_time_seconds ", true);
 }
 
-static void *add_many(void *metric) {
+static void *add_many(void *metric)
+{
     for (int i = 0; i < 20000; i++)
         imp_metric_add(metric, 1);
     return NULL;
 }
 
-static void test_threads_lose_no_count(void **state) {
+static void test_threads_lose_no_count(void **state)
+{
     (void)state;
     pthread_t threads[4];
     imp_metric *metric = imp_metric_register(&lpr, IMP_METRIC_COUNTER, "n_total", NULL, "n");
@@ -147,7 +159,8 @@ static void test_threads_lose_no_count(void **state) {
     assert_int_equal(imp_metric_value(metric), 80000);
 }
 
-int main(void) {
+int main(void)
+{
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_families_are_grouped_with_help_and_type_once, clear),
         cmocka_unit_test_teardown(test_same_name_is_the_same_metric_over_generations, clear),
