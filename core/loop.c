@@ -427,7 +427,8 @@ bool loop_run_once(imp_loop *loop, bool may_block)
     if (may_block)
         sleep_arm(loop);
     loop->is_tick_stale = true;
-    event_base_loop(loop->base, may_block ? EVLOOP_ONCE : EVLOOP_NONBLOCK);
+    /* NONBLOCK alone would poll again as long as anything is ready. */
+    event_base_loop(loop->base, may_block ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK);
     tick(loop);
     did |= ready_run(loop);
     return did;
