@@ -512,6 +512,8 @@ static imp_status setup(uint32_t count, bool is_single, imp_error *error)
         count = LOOP_COUNT_MAX;
     mallopt(M_ARENA_MAX, LOOP_MALLOC_ARENAS);
     loop_objects_setup();
+    worker_reopen();
+    signal(SIGPIPE, SIG_IGN); /* OpenSSL writes without MSG_NOSIGNAL */
     all.is_single = is_single;
     all.count = count;
     for (uint32_t i = 0; i < loop_total() + (is_single ? 0u : 1u); i++) {

@@ -289,6 +289,13 @@ uint32_t worker_running(void)
     return running;
 }
 
+void worker_reopen(void)
+{
+    pthread_mutex_lock(&pool.lock);
+    pool.is_stopping = false;
+    pthread_mutex_unlock(&pool.lock);
+}
+
 bool worker_has_threads(void)
 {
     return pool.thread_count != 0;

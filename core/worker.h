@@ -22,6 +22,8 @@ void worker_stop(void);
 /* Works that wait for a thread; works that run. Any thread. */
 uint32_t worker_waiting(void);
 uint32_t worker_running(void);
+/* Takes work again after worker_stop; loop_setup calls it. */
+void worker_reopen(void);
 bool worker_has_threads(void);
 /* Runs one waiting work on the calling thread, for tests without threads. False when none waits. */
 bool worker_run_one(void);
