@@ -173,6 +173,7 @@ static void connection_begin(struct connection *connection)
 
 static void connection_arrived(void *arg)
 {
+    loop_load_add(imp_loop_current(), -1); /* the stream counts from here */
     connection_begin(arg);
 }
 
@@ -241,10 +242,15 @@ static void connection_accepted(struct listener_part *part, int fd,
     }
     imp_loop *loop = loop_choose(part->loop);
     connection->post = (struct loop_post){.fn = connection_arrived, .arg = connection};
-    if (loop == part->loop)
+    if (loop == part->loop) {
         connection_begin(connection);
-    else if (!loop_post_node(loop, &connection->post))
+        return;
+    }
+    loop_load_add(loop, 1); /* on its way it counts already, or a burst would all go to one loop */
+    if (!loop_post_node(loop, &connection->post)) {
+        loop_load_add(loop, -1);
         connection_refuse(connection, LISTENER_REFUSED_MODULE);
+    }
 }
 
 /* ---- accepting ---- */

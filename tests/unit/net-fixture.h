@@ -87,7 +87,7 @@ static inline void tcp_pair(int fds[2])
 /* A stream and what it was told. */
 struct seen {
     imp_stream *stream;
-    char input[1 << 16];
+    char input[1 << 17]; /* more than a stream shows at once */
     size_t input_length;
     uint64_t received;
     bool keeps_input;  /* `readable` consumes nothing */

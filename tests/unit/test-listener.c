@@ -1,0 +1,591 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Listeners: who may connect, the bounds, the PROXY header, the balance between loops, and a new
+ * generation that takes over while clients connect.
+ */
+#include "net-fixture.h"
+
+#include "core/listener.h"
+
+#include <stdio.h>
+#include <sys/resource.h>
+
+#define FIRST_CLIENTS 20
+
+static imp_self *self;
+static struct listener_limits limits;
+
+/* ---- a module that counts ---- */
+
+struct counts {
+    atomic_uint accepted, closed, shut_down;
+    atomic_uint on_loop[8];
+    bool refuses;
+    char peer[46];
+    uint16_t peer_port;
+};
+static struct counts first, second;
+static imp_stream *last_stream;
+
+static void client_readable(imp_stream *stream, void *arg)
+{
+    imp_bytes input = imp_stream_input(stream);
+    (void)arg;
+    imp_stream_write(stream, input.data, input.length);
+    imp_stream_consume(stream, input.length);
+}
+
+static void client_closed(imp_stream *stream, imp_close_reason reason, void *arg)
+{
+    struct counts *counts = arg;
+    (void)stream;
+    counts->closed++;
+    counts->shut_down += reason == IMP_CLOSED_SHUTDOWN;
+}
+
+static const imp_stream_events client_events = {
+    .size = sizeof client_events, .readable = client_readable, .closed = client_closed};
+
+static imp_status client_accepted(struct counts *counts, const char *listener, imp_stream *stream)
+{
+    assert_string_equal(listener, "main");
+    if (counts->refuses)
+        return IMP_BUSY;
+    memcpy(counts->peer, imp_stream_peer(stream)->address, sizeof counts->peer);
+    counts->peer_port = imp_stream_peer(stream)->port;
+    last_stream = stream;
+    counts->on_loop[imp_loop_index(imp_stream_loop(stream)) % 8]++;
+    imp_stream_set_events(stream, &client_events, counts);
+    counts->accepted++;
+    return IMP_OK;
+}
+
+static imp_status first_accepted(imp_self *module, void *instance, const char *listener,
+                                 imp_stream *stream)
+{
+    (void)module;
+    (void)instance;
+    return client_accepted(&first, listener, stream);
+}
+
+static imp_status second_accepted(imp_self *module, void *instance, const char *listener,
+                                  imp_stream *stream)
+{
+    (void)module;
+    (void)instance;
+    return client_accepted(&second, listener, stream);
+}
+
+/* ---- set up ---- */
+
+static struct config_listener config;
+static uint16_t port;
+
+static void note_port(const struct listener_info *info, void *arg)
+{
+    (void)arg;
+    port = info->port;
+}
+
+static void configure(const char *text)
+{
+    memset(&config, 0, sizeof config);
+    strcpy(config.module, "tester");
+    strcpy(config.name, "main");
+    config.address_text = text;
+    assert_int_equal(config_parse_address(text, &config.address, &config.address_length,
+                                          &config.is_any),
+                     IMP_OK);
+    /* Any port: only tests want that, so the syntax does not have it. */
+    if (config.address.ss_family == AF_INET)
+        ((struct sockaddr_in *)(void *)&config.address)->sin_port = 0;
+    else
+        ((struct sockaddr_in6 *)(void *)&config.address)->sin6_port = 0;
+}
+
+static void add(void)
+{
+    imp_error error;
+    int fd;
+    assert_int_equal(listener_bind(&config, LISTENER_BACKLOG, &fd, &error), IMP_OK);
+    assert_int_equal(listener_table_add(&config, fd, &error), IMP_OK);
+    listener_each(note_port, NULL);
+    assert_int_not_equal(port, 0);
+}
+
+static void common_up(void)
+{
+    imp_error error;
+    memset(&first, 0, sizeof first);
+    memset(&second, 0, sizeof second);
+    limits = (struct listener_limits)LISTENER_LIMITS_DEFAULT;
+    assert_int_equal(listener_start(&limits, &error), IMP_OK);
+    assert_int_equal(imp_listen(self, first_accepted, &error), IMP_OK);
+    assert_int_equal(imp_listen(self, first_accepted, &error), IMP_EXISTS);
+    configure("127.0.0.1:1");
+}
+
+static int up(void **state)
+{
+    imp_error error;
+    (void)state;
+    self = self_new_for_test("tester");
+    assert_int_equal(loop_setup_for_test(&error), IMP_OK);
+    common_up();
+    return 0;
+}
+
+static int threads_up(void **state)
+{
+    imp_error error;
+    (void)state;
+    self = self_new_for_test("tester");
+    assert_int_equal(loop_setup(3, &error), IMP_OK);
+    assert_int_equal(loop_start(&error), IMP_OK);
+    common_up();
+    return 0;
+}
+
+static int down(void **state)
+{
+    (void)state;
+    loop_stop();
+    assert_int_equal(listener_connections(), 0);
+    listener_withdraw(self);
+    listener_stop();
+    assert_int_equal(self_left(self, NULL, NULL), 0);
+    self_free_for_test(self);
+    loop_teardown();
+    time_thaw_for_test();
+    return 0;
+}
+
+static void publish(void)
+{
+    imp_error error;
+    assert_int_equal(listener_publish(self, &error), IMP_OK);
+}
+
+static int dial_family(int family)
+{
+    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct timeval patience = {.tv_sec = TEST_DEADLINE_S};
+    v4.sin_port = v6.sin6_port = htons(port);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    int result = family == AF_INET ? connect(fd, (struct sockaddr *)&v4, sizeof v4)
+                                   : connect(fd, (struct sockaddr *)&v6, sizeof v6);
+    assert_int_equal(result, 0);
+    return fd;
+}
+
+static int dial(void)
+{
+    return dial_family(AF_INET);
+}
+
+static bool is_gone(int fd)
+{
+    char byte;
+    ssize_t count = recv(fd, &byte, 1, MSG_DONTWAIT);
+    return count == 0 || (count < 0 && errno == ECONNRESET);
+}
+
+static void expect_refused(int fd)
+{
+    TURN_UNTIL(is_gone(fd));
+    assert_int_equal(first.accepted, 0);
+    close(fd);
+    TURN_UNTIL(listener_connections() == 0);
+}
+
+static void expect_echo(int fd)
+{
+    char answer[3] = "";
+    assert_int_equal(send(fd, "hi", 2, MSG_NOSIGNAL), 2);
+    TURN_UNTIL(recv(fd, answer, 2, MSG_DONTWAIT | MSG_PEEK) == 2);
+    assert_int_equal(recv(fd, answer, 2, 0), 2);
+    assert_string_equal(answer, "hi");
+}
+
+/* ---- tests ---- */
+
+static void clients_wait_until_a_generation_is_published(void **state)
+{
+    (void)state;
+    add();
+    int fd = dial();
+    turn_idle();
+    assert_int_equal(listener_connections(), 0);
+    publish();
+    expect_echo(fd);
+    assert_int_equal(first.accepted, 1);
+    assert_string_equal(first.peer, "127.0.0.1");
+    listener_withdraw(self);
+    listener_withdraw(self);
+    int waiting = dial();
+    turn_idle();
+    assert_int_equal(listener_connections(), 1);
+    expect_echo(fd); /* what it has goes on */
+    close(fd);
+    close(waiting);
+    TURN_UNTIL(listener_connections() == 0);
+}
+
+static void only_allowed_networks_come_in(void **state)
+{
+    struct config_network networks[2];
+    imp_error error;
+    (void)state;
+    configure("*:1");
+    assert_int_equal(config_parse_network("10.0.0.0/8", &networks[0]), IMP_OK);
+    assert_int_equal(config_parse_network("::1", &networks[1]), IMP_OK);
+    config.allow = networks;
+    config.allow_count = 2;
+    add();
+    publish();
+    expect_refused(dial());
+    int fd = dial_family(AF_INET6);
+    expect_echo(fd);
+    assert_string_equal(first.peer, "::1");
+    close(fd);
+    /* IPv4 on the IPv6 socket is matched, and shown, as IPv4. */
+    assert_int_equal(config_parse_network("127.0.0.0/8", &networks[0]), IMP_OK);
+    assert_int_equal(listener_table_add(&config, -1, &error), IMP_OK);
+    fd = dial();
+    expect_echo(fd);
+    assert_string_equal(first.peer, "127.0.0.1");
+    close(fd);
+}
+
+static void bounds_refuse_and_free_again(void **state)
+{
+    (void)state;
+    add();
+    publish();
+    limits.connections_max = 2;
+    listener_set_limits(&limits);
+    int a = dial(), b = dial();
+    expect_echo(a);
+    expect_echo(b);
+    int c = dial();
+    TURN_UNTIL(is_gone(c));
+    close(c);
+    close(a);
+    TURN_UNTIL(listener_connections() == 1);
+    c = dial();
+    expect_echo(c);
+    limits.connections_max = 100;
+    limits.connections_per_source_max = 2;
+    listener_set_limits(&limits);
+    int d = dial();
+    TURN_UNTIL(is_gone(d));
+    close(d);
+    close(b);
+    close(c);
+    TURN_UNTIL(listener_connections() == 0);
+    assert_int_equal(first.accepted, 3);
+}
+
+static void a_module_may_refuse(void **state)
+{
+    (void)state;
+    add();
+    publish();
+    first.refuses = true;
+    expect_refused(dial());
+    assert_int_equal(first.closed, 0);
+}
+
+static void settings_of_a_group_are_found(void **state)
+{
+    const struct config_listener_setting settings[] = {{"queue", "hold"}}, others[] = {{"queue", "x"}};
+    imp_error error;
+    (void)state;
+    config.settings = settings;
+    config.settings_count = 1;
+    add();
+    assert_string_equal(imp_listener_setting(self, "main", "queue"), "hold");
+    assert_string_equal(imp_listener_setting(self, "main", "tls"), "none");
+    assert_null(imp_listener_setting(self, "main", "color"));
+    assert_null(imp_listener_setting(self, "other", "queue"));
+    config.settings = others;
+    assert_int_equal(listener_table_add(&config, -1, &error), IMP_OK);
+    assert_string_equal(imp_listener_setting(self, "main", "queue"), "x");
+    listener_table_remove("tester", NULL);
+    assert_null(imp_listener_setting(self, "main", "queue"));
+    assert_int_equal(listener_table_add(&config, -1, &error), IMP_INVALID);
+    assert_int_equal(listener_table_add(&config, STDERR_FILENO, &error), IMP_INVALID);
+}
+
+static void removing_an_entry_refuses_new_clients_and_keeps_old_ones(void **state)
+{
+    (void)state;
+    add();
+    publish();
+    int fd = dial();
+    expect_echo(fd);
+    listener_table_remove("tester", "main");
+    turn_idle();
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons(port),
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int other = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(connect(other, (struct sockaddr *)&address, sizeof address), -1);
+    assert_int_equal(errno, ECONNREFUSED);
+    close(other);
+    expect_echo(fd);
+    close(fd);
+    TURN_UNTIL(first.closed == 1);
+}
+
+static void a_new_generation_takes_over_without_a_gap(void **state)
+{
+    imp_error error;
+    int clients[FIRST_CLIENTS], others[FIRST_CLIENTS];
+    (void)state;
+    add();
+    publish();
+    for (int i = 0; i < FIRST_CLIENTS; i++)
+        expect_echo(clients[i] = dial());
+    imp_self *next = self_new_for_test("tester");
+    assert_int_equal(imp_listen(next, second_accepted, &error), IMP_OK);
+    for (int i = 0; i < FIRST_CLIENTS / 2; i++)
+        others[i] = dial();
+    assert_int_equal(listener_publish(next, &error), IMP_OK);
+    self_end(self, SELF_INTAKE);
+    for (int i = FIRST_CLIENTS / 2; i < FIRST_CLIENTS; i++)
+        others[i] = dial();
+    for (int i = 0; i < FIRST_CLIENTS; i++) {
+        expect_echo(others[i]);
+        expect_echo(clients[i]);
+    }
+    assert_int_equal(first.accepted + second.accepted, 2 * FIRST_CLIENTS);
+    assert_true(second.accepted >= FIRST_CLIENTS / 2);
+    self_end(self, SELF_CUT);
+    TURN_UNTIL(self_left(self, NULL, NULL) == 0);
+    assert_int_equal(first.closed, first.accepted);
+    assert_int_equal(first.shut_down, first.accepted);
+    expect_echo(others[FIRST_CLIENTS - 1]);
+    for (int i = 0; i < FIRST_CLIENTS; i++) {
+        close(clients[i]);
+        close(others[i]);
+    }
+    TURN_UNTIL(listener_connections() == 0);
+    self_end(next, SELF_INTAKE);
+    TURN_UNTIL(self_left(next, NULL, NULL) == 0);
+    self_free_for_test(next);
+}
+
+static void without_descriptors_accepting_pauses_and_goes_on(void **state)
+{
+    struct rlimit before, none;
+    (void)state;
+    add();
+    publish();
+    turn_idle();
+    int fd = dial();
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = before;
+    none.rlim_cur = (rlim_t)fd; /* the next descriptor would be above */
+    int filler[64], fillers = 0;
+    while (fillers < 64 && (filler[fillers] = dup(0)) < fd && filler[fillers] >= 0)
+        fillers++;
+    if (fillers < 64 && filler[fillers] >= 0)
+        close(filler[fillers]);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    uint32_t turns = 0;
+    double end = seconds() + 0.05;
+    while (seconds() < end)
+        turns += loop_run_once(imp_loop_control(), false);
+    assert_int_equal(first.accepted, 0);
+    assert_true(turns < 10); /* it does not spin */
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    while (fillers > 0)
+        close(filler[--fillers]);
+    expect_echo(fd);
+    close(fd);
+}
+
+static void the_proxy_header_tells_the_client(void **state)
+{
+    static const char v1[] = "PROXY TCP4 192.0.2.7 198.51.100.1 51234 515\r\nhi";
+    static const uint8_t v2[] = {13,   10,  13,   10, 0,    13,  10, 'Q', 'U', 'I', 'T', 10, 0x21,
+                                 0x11, 0,   15,   203, 0,   113, 5,  198, 51,  100, 1,   0x30, 0x39,
+                                 2,    3,   4,    0,   0,   'h', 'i'};
+    char answer[3] = "";
+    (void)state;
+    config.proxy = true;
+    add();
+    publish();
+    int fd = dial();
+    for (size_t i = 0; i < sizeof v1 - 1; i++) { /* byte by byte */
+        assert_int_equal(send(fd, v1 + i, 1, MSG_NOSIGNAL), 1);
+        turn_idle();
+    }
+    TURN_UNTIL(recv(fd, answer, 2, MSG_DONTWAIT) == 2);
+    assert_string_equal(answer, "hi");
+    assert_string_equal(first.peer, "192.0.2.7");
+    assert_int_equal(first.peer_port, 51234);
+    assert_string_equal(imp_stream_local(last_stream)->address, "198.51.100.1");
+    close(fd);
+    fd = dial();
+    assert_int_equal(send(fd, v2, sizeof v2, MSG_NOSIGNAL), (ssize_t)sizeof v2);
+    TURN_UNTIL(recv(fd, answer, 2, MSG_DONTWAIT) == 2);
+    assert_string_equal(first.peer, "203.0.113.5");
+    assert_int_equal(first.peer_port, 12345);
+    close(fd);
+    TURN_UNTIL(listener_connections() == 0);
+    first.accepted = 0;
+    fd = dial();
+    assert_int_equal(send(fd, "GET / HTTP/1.0\r\n\r\n", 18, MSG_NOSIGNAL), 18);
+    expect_refused(fd);
+}
+
+static void a_silent_proxy_is_cut(void **state)
+{
+    (void)state;
+    time_freeze_for_test(1, IMP_SECOND);
+    config.proxy = true;
+    add();
+    publish();
+    int fd = dial();
+    TURN_UNTIL(listener_connections() == 1);
+    turn_idle();
+    assert_false(is_gone(fd));
+    time_advance_for_test(limits.opening_timeout);
+    expect_refused(fd);
+}
+
+static void connections_are_spread_over_the_loops(void **state)
+{
+    enum { CLIENTS = 1000 };
+    static int clients[CLIENTS];
+    struct rlimit files;
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
+    files.rlim_cur = files.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
+    add();
+    publish();
+    for (int i = 0; i < CLIENTS; i++)
+        clients[i] = dial();
+    TURN_UNTIL(first.accepted == CLIENTS);
+    assert_int_equal(listener_connections(), CLIENTS);
+    for (int i = 0; i < 3; i++)
+        assert_in_range(first.on_loop[i], CLIENTS / 3 - 50, CLIENTS / 3 + 50);
+    for (int i = 0; i < CLIENTS; i++)
+        assert_int_equal(send(clients[i], "hi", 2, MSG_NOSIGNAL), 2);
+    for (int i = 0; i < CLIENTS; i++) {
+        char answer[2];
+        assert_int_equal(recv(clients[i], answer, 2, MSG_WAITALL), 2);
+    }
+    for (int i = 0; i < CLIENTS; i++)
+        close(clients[i]);
+    TURN_UNTIL(first.closed == CLIENTS && listener_connections() == 0);
+}
+
+static void streams_end_with_their_generation_on_all_loops(void **state)
+{
+    int clients[FIRST_CLIENTS];
+    (void)state;
+    add();
+    publish();
+    for (int i = 0; i < FIRST_CLIENTS; i++)
+        clients[i] = dial();
+    TURN_UNTIL(first.accepted == FIRST_CLIENTS);
+    self_end(self, SELF_INTAKE);
+    self_end(self, SELF_CUT);
+    TURN_UNTIL(self_left(self, NULL, NULL) == 0);
+    assert_int_equal(first.shut_down, FIRST_CLIENTS);
+    for (int i = 0; i < FIRST_CLIENTS; i++)
+        close(clients[i]);
+    TURN_UNTIL(listener_connections() == 0);
+}
+
+/* ---- the PROXY parser ---- */
+
+static void proxy_headers_are_read_strictly(void **state)
+{
+    static const struct {
+        const char *text;
+        imp_status status;
+        size_t length;
+        const char *address;
+    } rows[] = {
+        {"PROXY TCP4 1.2.3.4 5.6.7.8 1 65535\r\nx", IMP_OK, 36, "1.2.3.4"},
+        {"PROXY TCP6 2001:db8::1 ::1 80 443\r\n", IMP_OK, 35, "2001:db8::1"},
+        {"PROXY UNKNOWN\r\n", IMP_OK, 15, ""},
+        {"PROXY UNKNOWN ffff:f:f 1 2 3\r\n", IMP_OK, 30, ""},
+        {"P", IMP_BUSY, 0, NULL},
+        {"PROXY TCP4 1.2.3.4", IMP_BUSY, 0, NULL},
+        {"PROXY TCP4 1.2.3.4 5.6.7.8 1 65536\r\n", IMP_INVALID, 0, NULL},
+        {"PROXY TCP4 1.2.3.4 5.6.7.8 01 2\r\n", IMP_INVALID, 0, NULL},
+        {"PROXY TCP4 1.2.3.4 5.6.7.8 1 2 \r\n", IMP_INVALID, 0, NULL},
+        {"PROXY TCP4 1.2.3.4  5.6.7.8 1 2\r\n", IMP_INVALID, 0, NULL},
+        {"PROXY TCP4 ::1 ::1 1 2\r\n", IMP_INVALID, 0, NULL},
+        {"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\n", IMP_INVALID, 0, NULL},
+        {"PROXY TCP5 1.2.3.4 5.6.7.8 1 2\r\n", IMP_INVALID, 0, NULL},
+        {"PROXY \r\n", IMP_INVALID, 0, NULL},
+        {"PROXX", IMP_INVALID, 0, NULL},
+        {"\r\n\r\n", IMP_BUSY, 0, NULL},
+        {"\r\n\r\nx", IMP_INVALID, 0, NULL},
+    };
+    char text[256];
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct sockaddr_storage source, destination;
+        imp_peer peer;
+        size_t length;
+        assert_int_equal(proxy_parse((const uint8_t *)rows[i].text, strlen(rows[i].text), &source,
+                                     &destination, &length),
+                         rows[i].status);
+        if (rows[i].status != IMP_OK)
+            continue;
+        assert_int_equal(length, rows[i].length);
+        stream_peer_format(&source, &peer);
+        assert_string_equal(peer.address, rows[i].address);
+    }
+    struct sockaddr_storage source, destination;
+    size_t length;
+    memset(text, 'x', sizeof text);
+    memcpy(text, "PROXY ", 6);
+    assert_int_equal(proxy_parse((uint8_t *)text, 106, &source, &destination, &length), IMP_BUSY);
+    assert_int_equal(proxy_parse((uint8_t *)text, 107, &source, &destination, &length),
+                     IMP_INVALID);
+    uint8_t v2[60] = {13, 10, 13, 10, 0, 13, 10, 'Q', 'U', 'I', 'T', 10, 0x20, 0x11, 0, 12};
+    assert_int_equal(proxy_parse(v2, 27, &source, &destination, &length), IMP_BUSY);
+    assert_int_equal(proxy_parse(v2, 28, &source, &destination, &length), IMP_OK); /* LOCAL */
+    assert_int_equal(source.ss_family, AF_UNSPEC);
+    v2[12] = 0x21;
+    v2[15] = 11; /* too short for its addresses */
+    assert_int_equal(proxy_parse(v2, 60, &source, &destination, &length), IMP_INVALID);
+    v2[12] = 0x31; /* version 3 */
+    assert_int_equal(proxy_parse(v2, 60, &source, &destination, &length), IMP_INVALID);
+    v2[12] = 0x21;
+    v2[14] = 0xff; /* 64 KiB of TLVs */
+    assert_int_equal(proxy_parse(v2, 60, &source, &destination, &length), IMP_INVALID);
+}
+
+int main(void)
+{
+#define TEST(test) cmocka_unit_test_setup_teardown(test, up, down)
+#define THREADS(test) cmocka_unit_test_setup_teardown(test, threads_up, down)
+    const struct CMUnitTest tests[] = {
+        TEST(clients_wait_until_a_generation_is_published),
+        TEST(only_allowed_networks_come_in),
+        TEST(bounds_refuse_and_free_again),
+        TEST(a_module_may_refuse),
+        TEST(settings_of_a_group_are_found),
+        TEST(removing_an_entry_refuses_new_clients_and_keeps_old_ones),
+        TEST(a_new_generation_takes_over_without_a_gap),
+        TEST(without_descriptors_accepting_pauses_and_goes_on),
+        TEST(the_proxy_header_tells_the_client),
+        TEST(a_silent_proxy_is_cut),
+        THREADS(connections_are_spread_over_the_loops),
+        THREADS(streams_end_with_their_generation_on_all_loops),
+        cmocka_unit_test(proxy_headers_are_read_strictly),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
