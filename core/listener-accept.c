@@ -7,6 +7,8 @@
  * asked only when PROXY header and TLS are through: so a connection that comes while a generation
  * takes over goes to the new one, and none is refused for it.
  */
+#include "build-config.h"
+
 #include "core/listener-private.h"
 #include "core/stream.h"
 

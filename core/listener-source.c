@@ -2,6 +2,8 @@
 /*
  * listener-source.c - how many connections each source address has.
  */
+#include "build-config.h"
+
 #include "core/listener-private.h"
 
 #include <netinet/in.h>

@@ -5,6 +5,8 @@
  * The loops see an entry through views: immutable, one pointer a loop, replaced by a post. A view is
  * freed when the last loop has dropped it, and until then it counts as held by its generation.
  */
+#include "build-config.h"
+
 #include "core/listener.h"
 
 #include "core/listener-private.h"

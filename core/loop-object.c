@@ -6,6 +6,8 @@
  * counts are what self_left() sees: a generation is done with the loops when all are 0 and no sweep
  * is on its way.
  */
+#include "build-config.h"
+
 #include "core/loop-private.h"
 
 #include <stdlib.h>

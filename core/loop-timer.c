@@ -2,6 +2,8 @@
 /*
  * loop-timer.c - a loop's timers: a binary heap by due time, and the modules' timers on it.
  */
+#include "build-config.h"
+
 #include "core/loop-private.h"
 #include "core/module.h"
 

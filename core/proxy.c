@@ -3,6 +3,8 @@
  * proxy.c - the header that a proxy puts in front of a connection, to say who the client is: PROXY
  * protocol, version 1 (text) and 2 (binary). Read strictly: whoever may not be understood is refused.
  */
+#include "build-config.h"
+
 #include "core/listener.h"
 
 #include <arpa/inet.h>

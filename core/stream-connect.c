@@ -3,6 +3,8 @@
  * stream-connect.c - outgoing connections: look-up on a worker, the addresses one after another,
  * then TLS.
  */
+#include "build-config.h"
+
 #include "core/stream-private.h"
 #include "core/tls.h"
 

@@ -5,6 +5,8 @@
  * OpenSSL reads and writes the socket itself. After any call it may want either direction, so a ready
  * descriptor sets both `can_read` and `can_write` of a stream with TLS.
  */
+#include "build-config.h"
+
 #include "core/stream-private.h"
 #include "core/tls.h"
 

@@ -14,6 +14,8 @@
  * only what the module leaves there is copied to a buffer of the stream's own. So an idle connection,
  * and one whose module takes all, has no buffer at all.
  */
+#include "build-config.h"
+
 #include "core/stream-private.h"
 
 #include "core/listener.h"

@@ -2,6 +2,8 @@
 /*
  * tls.c - the contexts: certificate and key, protocol versions, session tickets.
  */
+#include "build-config.h"
+
 #include "core/tls.h"
 
 #include <errno.h>

@@ -5,6 +5,8 @@
  *
  *     bench-stream [SECONDS]
  */
+#include "build-config.h"
+
 #include "core/listener.h"
 #include "core/loop.h"
 #include "core/self.h"

@@ -6,6 +6,8 @@
 #ifndef TESTS_UNIT_NET_FIXTURE_H
 #define TESTS_UNIT_NET_FIXTURE_H
 
+#include "build-config.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

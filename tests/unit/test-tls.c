@@ -408,7 +408,7 @@ static void run_client(const char *const more[], char *text, size_t size)
     double end = seconds() + TEST_DEADLINE_S;
     while (waitpid(child, &status, WNOHANG) == 0) {
         loop_run_once(imp_loop_control(), false);
-        if (server.input_length >= 6 && input[1] >= 0) {
+        if (server.received >= 6 && input[1] >= 0) {
             close(input[1]);
             input[1] = -1;
         }
