@@ -24,6 +24,7 @@ struct spool_reader {
     imp_status status; /* anything but IMP_OK: failed */
     imp_error error;
     bool is_told_busy, is_closed, is_waiting, must_yield;
+    bool was_told;  /* of this buffer: the owner waits for it */
     bool has_given; /* something of this buffer */
 
     uint8_t *plain; /* an inline document */
@@ -275,7 +276,7 @@ static void reader_start(struct spool_reader *reader)
         spool_buffers_detach(&reader->user);
     reader->first_segment = reader->position / SEGMENT_TEXT;
     reader->must_yield = false;
-    reader->has_given = false;
+    reader->has_given = reader->was_told = false;
     reader->is_fetching = true;
     reader->task =
         (struct spool_task){.spool = reader->spool, .run = reader_fetch, .done = reader_fetched};
@@ -287,6 +288,7 @@ static void reader_tell(struct spool_reader *reader)
     if (!reader->is_told_busy)
         return;
     reader->is_told_busy = false;
+    reader->was_told = true;
     reader->readable(reader->readable_arg);
 }
 
@@ -334,11 +336,12 @@ static void reader_yield(struct spool_buffer_user *user)
 
     if (reader->buffer == NULL || reader->is_fetching)
         return;
-    /* A buffer that gave nothing would have been read in vain: its owner was told and comes soon. */
-    if (reader->has_given)
-        reader_let_go(reader);
-    else
+    /* What its owner waits for would have been read in vain, again and again: he has just been told
+     * and comes at once. What was read ahead of a device that stalls goes without ado. */
+    if (reader->was_told && !reader->has_given)
         reader->must_yield = true;
+    else
+        reader_let_go(reader);
 }
 
 /* Copies what is at hand from the position on. */
@@ -389,9 +392,11 @@ imp_status spool_reader_read(struct spool_reader *reader, void *buffer, size_t s
         reader->has_given = true;
         if (reader->buffer == NULL)
             return IMP_OK;
-        if (reader->position == reader->document.size || reader->must_yield)
+        bool is_used_up = reader->position == reader->text_end;
+        if (reader->position == reader->document.size || reader->must_yield ||
+            (is_used_up && spool_buffers_are_short(&reader->spool->buffers)))
             reader_let_go(reader);
-        else if (reader->position == reader->text_end)
+        else if (is_used_up)
             reader_start(reader);
         return IMP_OK;
     }

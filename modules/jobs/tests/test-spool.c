@@ -475,7 +475,9 @@ static imp_status upload_tx(imp_tx *tx, void *arg, imp_error *error)
 /* Stalled uploads and readings hold all that they can get; the others pass by. */
 static void uploads_and_readings_share_four_buffers(void **state)
 {
-    enum { UPLOADS = 24, STALLED = 12 };
+    /* A part of a buffer, and all of it, after which the next one is read ahead. */
+    enum { UPLOADS = 24, STALLED = 12, FIRST_BUFFER = 3 * SEGMENT_TEXT };
+    static const size_t starts[2] = {100, FIRST_BUFFER};
     struct upload uploads[UPLOADS] = {0};
     struct spool_document documents[UPLOADS];
     struct spool_reader *stalled_readers[STALLED];
@@ -487,19 +489,22 @@ static void uploads_and_readings_share_four_buffers(void **state)
     fixture.settings.spool_buffers = 1 << 20;
     assert_true(fixture_open(&fixture));
     struct spool_document read_slowly = written(99, 900000);
+    uint8_t *first_buffer = malloc(FIRST_BUFFER);
     for (int i = 0; i < STALLED; i++) {
-        size_t length;
+        size_t length, wanted = starts[i % 2];
         assert_int_equal(spool_reader_open(fixture.spool, &read_slowly, nothing_ready, &flag,
                                            &stalled_readers[i], NULL),
                          IMP_OK);
         flag = false;
-        if (spool_reader_read(stalled_readers[i], bytes, 100, &length, NULL) == IMP_BUSY) {
+        if (spool_reader_read(stalled_readers[i], first_buffer, wanted, &length, NULL) ==
+            IMP_BUSY) {
             assert_true(fixture_wait(&flag));
-            assert_int_equal(spool_reader_read(stalled_readers[i], bytes, 100, &length, NULL),
-                             IMP_OK);
+            assert_int_equal(
+                spool_reader_read(stalled_readers[i], first_buffer, wanted, &length, NULL), IMP_OK);
         }
-        assert_int_equal(length, 100);
+        assert_int_equal(length, wanted);
     }
+    free(first_buffer);
     for (uint32_t i = 0; i < UPLOADS; i++) {
         uploads[i] = (struct upload){.is_ready = true, .size = 1500000 + i, .seed = i};
         assert_int_equal(spool_writer_open(fixture.spool, -1, upload_ready, &uploads[i],
@@ -556,7 +561,7 @@ static void uploads_and_readings_share_four_buffers(void **state)
     }
     /* The stalled readings go on where they were. */
     for (int i = 0; i < STALLED; i++) {
-        uint64_t at = 100;
+        uint64_t at = starts[i % 2];
         size_t length = 1;
         while (length > 0) {
             flag = false;
