@@ -401,6 +401,9 @@ static struct store_closure pop(struct store_queue *queue)
     struct store_closure closure = queue->ring[queue->first];
     queue->first = (queue->first + 1) % queue->room;
     queue->count--;
+    if (queue->count == 0) {
+        queue->first = 0; /* the same few cache lines again, not a tour through the whole ring */
+    }
     return closure;
 }
 

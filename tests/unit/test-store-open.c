@@ -216,6 +216,26 @@ static void test_read_only_state_folder_is_one_clear_line(void **state)
     fixture_end(folder);
 }
 
+static void test_rewrapped_store_needs_the_new_master_key(void **state)
+{
+    (void)state;
+    char *folder = fixture_folder();
+    static const uint8_t other[KEYS_MASTER_SIZE] = "another master key of 32 bytes!";
+    imp_error error = {.status = IMP_OK};
+    make_store(folder);
+    struct store *store = fixture_open(folder, STORE_THREADED);
+    assert_ok(store_rewrap(store, other, &error), error);
+    fixture_assert(store, fixture_table(store, "t", 0), "a", "kept"); /* while it runs */
+    store_close(store);
+    struct store_options options = fixture_options(folder, STORE_INLINE);
+    assert_int_equal(refused(&options, "master key"), IMP_DENIED);
+    options.master = other;
+    assert_ok(store_open(&options, &store, &error), error);
+    fixture_assert(store, fixture_table(store, "t", 0), "a", "kept");
+    store_close(store);
+    fixture_end(folder);
+}
+
 /* ---- tables ---- */
 
 static imp_status declare(struct store *store, uint32_t schema, uint32_t flags,
@@ -416,6 +436,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wrong_master_key_is_refused_and_nothing_changes),
         cmocka_unit_test(test_no_key_may_be_made_beside_a_store),
+        cmocka_unit_test(test_rewrapped_store_needs_the_new_master_key),
         cmocka_unit_test(test_second_instance_is_told),
         cmocka_unit_test(test_missing_store_is_not_made_for_offline_tools),
         cmocka_unit_test(test_newer_format_is_refused_naming_both),
