@@ -32,7 +32,7 @@ static bool fails_now(enum fault_call call)
     return fails_in == call && ++calls_seen == fails_after;
 }
 
-int fdatasync(int fd);
+IMP_PUBLIC int fdatasync(int fd);
 int fdatasync(int fd)
 {
     if (fails_now(CALL_SYNC)) {
@@ -50,14 +50,14 @@ static ssize_t failed_write(void)
     return -1;
 }
 
-ssize_t pwrite(int fd, const void *data, size_t length, off_t offset);
+IMP_PUBLIC ssize_t pwrite(int fd, const void *data, size_t length, off_t offset);
 ssize_t pwrite(int fd, const void *data, size_t length, off_t offset)
 {
     return fails_now(CALL_WRITE) ? failed_write()
                                  : (ssize_t)syscall(SYS_pwrite64, fd, data, length, offset);
 }
 
-ssize_t writev(int fd, const struct iovec *parts, int count);
+IMP_PUBLIC ssize_t writev(int fd, const struct iovec *parts, int count);
 ssize_t writev(int fd, const struct iovec *parts, int count)
 {
     return fails_now(CALL_WRITE) ? failed_write() : (ssize_t)syscall(SYS_writev, fd, parts, count);
