@@ -49,9 +49,9 @@ uint32_t listener_connections(void)
 
 imp_status listener_accept_start(imp_error *error)
 {
-    static const char *const labels[LISTENER_REFUSALS] = {
-        "reason=\"network\"", "reason=\"limit\"", "reason=\"source\"", "reason=\"opening\"",
-        "reason=\"module\""};
+    static const char *const labels[LISTENER_REFUSALS] = {"reason=\"network\"", "reason=\"limit\"",
+                                                          "reason=\"source\"", "reason=\"opening\"",
+                                                          "reason=\"module\""};
 
     state.accepted = imp_metric_register(NULL, IMP_METRIC_COUNTER, "connections_accepted_total",
                                          NULL, "Connections accepted");
@@ -131,8 +131,8 @@ static imp_status connection_proxied(imp_stream *stream, const struct sockaddr_s
                                      void *arg)
 {
     struct connection *connection = arg;
-    uint32_t max = atomic_load_explicit(&listener_bounds.connections_per_source_max,
-                                        memory_order_relaxed);
+    uint32_t max =
+        atomic_load_explicit(&listener_bounds.connections_per_source_max, memory_order_relaxed);
 
     (void)stream;
     connection->source = listener_source_enter(source, max);
@@ -188,8 +188,7 @@ static imp_loop *loop_choose(imp_loop *here)
         if (loop_load(loop) < loop_load(least))
             least = loop;
     }
-    uint32_t ahead =
-        loop_load(here) > loop_load(least) ? loop_load(here) - loop_load(least) : 0;
+    uint32_t ahead = loop_load(here) > loop_load(least) ? loop_load(here) - loop_load(least) : 0;
     return ahead > atomic_load_explicit(&listener_bounds.imbalance, memory_order_relaxed) ? least
                                                                                           : here;
 }
@@ -270,8 +269,7 @@ static void part_watch(struct listener_part *part)
         part->watch = NULL;
         return;
     }
-    part->watch =
-        loop_watch_start(part->loop, part->listener->fd, LOOP_READ, accept_ready, part);
+    part->watch = loop_watch_start(part->loop, part->listener->fd, LOOP_READ, accept_ready, part);
     if (part->watch == NULL)
         imp_log(NULL, IMP_LOG_ERROR, "listener.watch", "module=%s listener=%s error=\"%s\"",
                 part->listener->module, part->listener->name, strerrordesc_np(errno));
@@ -305,29 +303,24 @@ static void accept_ready(int fd, uint32_t events, void *arg)
         struct sockaddr_storage peer;
         socklen_t size = sizeof peer;
         memset(&peer, 0, sizeof peer);
-        int accepted =
-            accept4(fd, (struct sockaddr *)&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int accepted = accept4(fd, (struct sockaddr *)&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (accepted >= 0) {
             connection_accepted(part, accepted, &peer);
             continue;
         }
         switch (errno) {
-        case EAGAIN:
-            return;
+        case EAGAIN: return;
         case EMFILE:
         case ENFILE:
         case ENOBUFS:
-        case ENOMEM:
-            accept_pause(part, errno);
-            return;
+        case ENOMEM: accept_pause(part, errno); return;
         case EBADF:
         case EINVAL:
         case ENOTSOCK:
             /* Not a listening socket any more: watching it on would spin. */
             accept_pause(part, errno);
             return;
-        default: /* this connection is gone already (accept(2)) */
-            break;
+        default: /* this connection is gone already (accept(2)) */ break;
         }
     }
 }

@@ -43,9 +43,9 @@ struct listener {
     char name[CONFIG_LISTENER_NAME_SIZE];
     int fd;
     uint16_t port;
-    _Atomic uint32_t watchers; /* loops that have not yet heard of its removal */
+    _Atomic uint32_t watchers;          /* loops that have not yet heard of its removal */
     struct listener_settings *settings; /* under the table's lock */
-    struct listener_view *view; /* the newest; control thread */
+    struct listener_view *view;         /* the newest; control thread */
     uint32_t part_count;
     struct listener_part parts[]; /* one a loop */
 };

@@ -89,8 +89,7 @@ void listener_drop(struct listener *listener)
 
 void listener_view_drop(struct listener_view *view)
 {
-    if (view == NULL ||
-        atomic_fetch_sub_explicit(&view->references, 1, memory_order_acq_rel) != 1)
+    if (view == NULL || atomic_fetch_sub_explicit(&view->references, 1, memory_order_acq_rel) != 1)
         return;
     if (view->self != NULL)
         atomic_fetch_sub(&views_held[view->self->slot], 1);
@@ -116,8 +115,7 @@ static void view_arrived(void *arg)
 
 /* Sends `view` (NULL: the entry goes) to every loop; takes over the caller's reference. All posts are
  * made before one is sent: the loops see the change, or the caller sees the failure. */
-static imp_status view_send(struct listener *listener, struct listener_view *view,
-                            imp_error *error)
+static imp_status view_send(struct listener *listener, struct listener_view *view, imp_error *error)
 {
     struct view_post **posts = calloc(listener->part_count, sizeof(struct view_post *));
     bool is_complete = posts != NULL;
@@ -337,8 +335,7 @@ static imp_status fd_prepare(int fd, imp_error *error)
 static struct listener *listener_new(const struct config_listener *config, int fd)
 {
     uint32_t loops = imp_loop_count();
-    struct listener *listener =
-        calloc(1, sizeof *listener + loops * sizeof(struct listener_part));
+    struct listener *listener = calloc(1, sizeof *listener + loops * sizeof(struct listener_part));
     uint32_t start = 0;
 
     if (listener == NULL)

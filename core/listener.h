@@ -33,10 +33,10 @@ struct listener_limits {
     int64_t opening_timeout; /* us, for PROXY header and TLS handshake together */
 };
 #define LISTENER_LIMITS_DEFAULT                                                                    \
-    {.connections_max = 20000,                                                                     \
-     .connections_per_source_max = 1000,                                                           \
-     .imbalance = 8,                                                                               \
-     .opening_timeout = 30 * IMP_SECOND}
+    {                                                                                              \
+        .connections_max = 20000, .connections_per_source_max = 1000, .imbalance = 8,              \
+        .opening_timeout = 30 * IMP_SECOND                                                         \
+    }
 
 /* Once, after loop_setup; and the reverse, after loop_stop, which closes all sockets. */
 imp_status listener_start(const struct listener_limits *limits, imp_error *error);
@@ -76,7 +76,8 @@ uint32_t listener_connections(void);
 
 /* ---- PROXY protocol (proxy.c) ---- */
 
-#define PROXY_HEADER_MAX 4096u /* a version 2 header with its TLVs; version 1 has at most 107 bytes */
+#define PROXY_HEADER_MAX                                                                           \
+    4096u /* a version 2 header with its TLVs; version 1 has at most 107 bytes */
 /* Reads a PROXY header, version 1 or 2, from the first bytes of a connection. IMP_OK: `*length` bytes
  * are the header; `source` is the client (family AF_UNSPEC: LOCAL or UNKNOWN, keep the socket's own
  * address). IMP_BUSY: more bytes are needed. IMP_INVALID: not a PROXY header. Pure. */

@@ -23,9 +23,9 @@ struct imp_loop {
     uint32_t index;
     pthread_t thread;
     bool has_thread;
-    bool is_stopping;            /* its thread ends after this turn */
-    bool is_tick_stale;          /* the poll may have slept since `ticks` was read */
-    _Atomic bool is_broken;      /* loop_break */
+    bool is_stopping;       /* its thread ends after this turn */
+    bool is_tick_stale;     /* the poll may have slept since `ticks` was read */
+    _Atomic bool is_broken; /* loop_break */
     int64_t ticks;
 
     /* What others posted: newest first, taken as a whole by the loop. POST_CLOSED ends it. */
@@ -34,8 +34,8 @@ struct imp_loop {
     struct loop_timer **timers; /* a binary heap from [1], the earliest first */
     uint32_t timer_count, timer_room;
 
-    struct loop_ready ready;     /* list head */
-    struct loop_object objects;  /* list head */
+    struct loop_ready ready;                     /* list head */
+    struct loop_object objects;                  /* list head */
     struct loop_object walk_marker, walk_cursor; /* of objects_end */
 
     void *scratch;

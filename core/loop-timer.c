@@ -163,8 +163,8 @@ static void timer_end(struct loop_object *object, bool may_call)
     imp_timer_cancel(TIMER_OF(object, object));
 }
 
-imp_timer *imp_timer_start(imp_self *self, int64_t delay_us, bool is_periodic, void (*fn)(void *arg),
-                           void *arg)
+imp_timer *imp_timer_start(imp_self *self, int64_t delay_us, bool is_periodic,
+                           void (*fn)(void *arg), void *arg)
 {
     imp_loop *loop = imp_loop_current();
     if (loop == NULL)

@@ -299,7 +299,8 @@ static void watch_ready(evutil_socket_t fd, short what, void *arg)
     loop_watch *watch = arg;
     tick(watch->loop);
     watch->ready((int)fd,
-                 ((what & EV_READ) != 0 ? LOOP_READ : 0u) | ((what & EV_WRITE) != 0 ? LOOP_WRITE : 0u),
+                 ((what & EV_READ) != 0 ? LOOP_READ : 0u) |
+                     ((what & EV_WRITE) != 0 ? LOOP_WRITE : 0u),
                  watch->arg);
 }
 
@@ -483,8 +484,8 @@ static imp_loop *loop_new(uint32_t index)
     loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (loop->base == NULL || loop->wake_fd < 0)
         goto failed;
-    loop->wake_event = event_new(loop->base, loop->wake_fd, EV_READ | EV_ET | EV_PERSIST,
-                                 nothing_ready, loop);
+    loop->wake_event =
+        event_new(loop->base, loop->wake_fd, EV_READ | EV_ET | EV_PERSIST, nothing_ready, loop);
     loop->sleep_event = evtimer_new(loop->base, sleep_ended, loop);
     if (loop->wake_event == NULL || loop->sleep_event == NULL ||
         event_add(loop->wake_event, NULL) != 0)

@@ -97,7 +97,7 @@ imp_status loop_signal(int signal_number, void (*fn)(int signal_number, void *ar
 /* ---- timers that lie in the owner's own object ---- */
 
 struct loop_timer {
-    int64_t due; /* ticks */
+    int64_t due;    /* ticks */
     uint32_t place; /* in the heap, from 1; 0 = not armed */
     void (*fn)(struct loop_timer *timer);
 };

@@ -98,7 +98,7 @@ static imp_status parse_v1(const uint8_t *data, size_t available, struct sockadd
     char *protocol = word_take(&rest, ' ');
     if (protocol == NULL)
         return IMP_INVALID;
-    int family = strcmp(protocol, "TCP4") == 0 ? AF_INET
+    int family = strcmp(protocol, "TCP4") == 0   ? AF_INET
                  : strcmp(protocol, "TCP6") == 0 ? AF_INET6
                                                  : AF_UNSPEC;
     char *from = word_take(&rest, ' ');

@@ -50,9 +50,8 @@ static void connect_destroy(struct stream_connect *connection)
 /* On a worker, or at once for numbers (`flags` AI_NUMERICHOST). */
 static void connect_look_up(struct stream_connect *connection, int flags)
 {
-    struct addrinfo hints = {.ai_family = AF_UNSPEC,
-                             .ai_socktype = SOCK_STREAM,
-                             .ai_flags = flags | AI_NUMERICSERV};
+    struct addrinfo hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = flags | AI_NUMERICSERV};
     struct addrinfo *found = NULL;
     char port[8];
 
@@ -120,8 +119,8 @@ static void connect_attempt(imp_stream *stream)
             continue;
         }
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        if (connect(fd, (const struct sockaddr *)&connection->addresses[i],
-                    connection->sizes[i]) != 0 &&
+        if (connect(fd, (const struct sockaddr *)&connection->addresses[i], connection->sizes[i]) !=
+                0 &&
             errno != EINPROGRESS) {
             connection->last_errno = errno;
             close(fd);

@@ -44,28 +44,28 @@ struct imp_stream {
     void *arg;
 
     int fd;
-    uint8_t phase; /* enum stream_phase */
-    uint8_t reason; /* imp_close_reason, when it ends */
-    bool is_running : 1;   /* stream_run is on the stack: it looks again by itself */
-    bool can_read : 1;     /* what the poller said, until the system says no */
+    uint8_t phase;       /* enum stream_phase */
+    uint8_t reason;      /* imp_close_reason, when it ends */
+    bool is_running : 1; /* stream_run is on the stack: it looks again by itself */
+    bool can_read : 1;   /* what the poller said, until the system says no */
     bool can_write : 1;
     bool is_paused : 1;
-    bool is_failed : 1;      /* `reason` and `message` say why */
+    bool is_failed : 1;       /* `reason` and `message` say why */
     bool is_write_broken : 1; /* writing failed; what the peer sent before is still read */
-    bool has_ended : 1;      /* the peer's direction */
+    bool has_ended : 1;       /* the peer's direction */
     bool was_ended_told : 1;
     bool is_readable_due : 1; /* input that `readable` was not called for */
-    bool is_busy_told : 1;   /* a write answered IMP_BUSY */
+    bool is_busy_told : 1;    /* a write answered IMP_BUSY */
     bool is_flush_wanted : 1;
     bool is_end_wanted : 1; /* our direction */
     bool was_end_sent : 1;
     bool is_close_wanted : 1;
     bool is_abort_wanted : 1;
-    bool is_tls_wanted : 1;   /* STARTTLS, when `plain_left` is sent */
+    bool is_tls_wanted : 1; /* STARTTLS, when `plain_left` is sent */
     bool is_tls_allowed : 1;
-    bool is_tls_dead : 1;     /* after a fatal TLS error nothing may be sent, not even an alert */
-    bool is_scratch : 1;      /* the input lies in the loop's shared buffer */
-    bool is_opening : 1;      /* accepted, and not yet given to a module */
+    bool is_tls_dead : 1; /* after a fatal TLS error nothing may be sent, not even an alert */
+    bool is_scratch : 1;  /* the input lies in the loop's shared buffer */
+    bool is_opening : 1;  /* accepted, and not yet given to a module */
     bool has_local : 1;
 
     struct stream_buffer input, output;

@@ -69,22 +69,15 @@ static enum stream_io tls_outcome(imp_stream *stream, int result)
 {
     int saved = errno;
     switch (SSL_get_error(stream->ssl, result)) {
-    case SSL_ERROR_WANT_READ:
-        stream->can_read = false;
-        return STREAM_IO_LATER;
-    case SSL_ERROR_WANT_WRITE:
-        stream->can_write = false;
-        return STREAM_IO_LATER;
-    case SSL_ERROR_ZERO_RETURN:
-        stream->can_read = false;
-        return STREAM_IO_END;
+    case SSL_ERROR_WANT_READ: stream->can_read = false; return STREAM_IO_LATER;
+    case SSL_ERROR_WANT_WRITE: stream->can_write = false; return STREAM_IO_LATER;
+    case SSL_ERROR_ZERO_RETURN: stream->can_read = false; return STREAM_IO_END;
     case SSL_ERROR_SYSCALL:
         stream->is_tls_dead = true;
         ERR_clear_error();
         stream_fail_errno(stream, saved != 0 ? saved : ECONNRESET);
         return STREAM_IO_FAILED;
-    default:
-        break;
+    default: break;
     }
     stream->is_tls_dead = true;
     unsigned long code = ERR_peek_error();

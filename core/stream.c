@@ -168,8 +168,7 @@ static void watch_ready(int fd, uint32_t events, void *arg)
         stream->can_write = true;
     if (stream->ssl != NULL) /* either direction may have waited for the other's readiness */
         stream->can_read = stream->can_write = true;
-    if (stream->is_paused || stream->is_close_wanted ||
-        stream->input.length >= stream->input_max) {
+    if (stream->is_paused || stream->is_close_wanted || stream->input.length >= stream->input_max) {
         /* Nobody reads now, so a reset would be seen only much later. */
         int error_number = 0;
         socklen_t size = sizeof error_number;
@@ -181,8 +180,8 @@ static void watch_ready(int fd, uint32_t events, void *arg)
 
 imp_status stream_set_fd(imp_stream *stream, int fd)
 {
-    stream->watch = loop_watch_start(stream->loop, fd, LOOP_READ | LOOP_WRITE | LOOP_EDGE,
-                                     watch_ready, stream);
+    stream->watch =
+        loop_watch_start(stream->loop, fd, LOOP_READ | LOOP_WRITE | LOOP_EDGE, watch_ready, stream);
     if (stream->watch == NULL)
         return IMP_LIMIT;
     stream->fd = fd;
@@ -553,9 +552,8 @@ static bool stream_read(imp_stream *stream, size_t *budget)
 
 imp_bytes imp_stream_input(imp_stream *stream)
 {
-    imp_bytes bytes = {.data = stream->input.data != NULL
-                                   ? stream->input.data + stream->input.start
-                                   : (const uint8_t *)"",
+    imp_bytes bytes = {.data = stream->input.data != NULL ? stream->input.data + stream->input.start
+                                                          : (const uint8_t *)"",
                        .length = stream->input.length};
     return bytes;
 }
@@ -954,15 +952,9 @@ static void stream_run(imp_stream *stream)
             break;
         switch ((enum stream_phase)phase) {
         case STREAM_RESOLVING:
-        case STREAM_CONNECTING:
-            stream_connect_run(stream);
-            break;
-        case STREAM_PROXY:
-            run_proxy(stream);
-            break;
-        case STREAM_HANDSHAKE:
-            run_handshake(stream);
-            break;
+        case STREAM_CONNECTING: stream_connect_run(stream); break;
+        case STREAM_PROXY: run_proxy(stream); break;
+        case STREAM_HANDSHAKE: run_handshake(stream); break;
         case STREAM_OPEN:
             if (stream->is_opening)
                 stream_opened(stream);
@@ -970,8 +962,7 @@ static void stream_run(imp_stream *stream)
                 is_more = run_open(stream, &budget);
             break;
         case STREAM_LINGER:
-        case STREAM_GONE:
-            break;
+        case STREAM_GONE: break;
         }
         if (stream->phase != phase)
             is_more = true;
@@ -1040,10 +1031,8 @@ void imp_stream_set_events(imp_stream *stream, const imp_stream_events *events, 
 const char *imp_stream_close_message(imp_stream *stream)
 {
     static const char *const reasons[] = {
-        [IMP_CLOSED_BY_US] = "closed",
-        [IMP_CLOSED_BY_PEER] = "closed by the peer",
-        [IMP_CLOSED_TIMEOUT] = "timed out",
-        [IMP_CLOSED_ERROR] = "network error",
+        [IMP_CLOSED_BY_US] = "closed",      [IMP_CLOSED_BY_PEER] = "closed by the peer",
+        [IMP_CLOSED_TIMEOUT] = "timed out", [IMP_CLOSED_ERROR] = "network error",
         [IMP_CLOSED_SHUTDOWN] = "shutdown",
     };
     return stream->message[0] != '\0' ? stream->message : reasons[stream->reason];

@@ -257,14 +257,13 @@ static imp_status pem_write(const char *path, mode_t mode, int (*write_pem)(BIO 
     unlink(temporary);
     int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
     if (fd < 0)
-        return imp_error_set(error, IMP_IO, "can't make %s: %s", temporary,
-                             strerrordesc_np(errno));
+        return imp_error_set(error, IMP_IO, "can't make %s: %s", temporary, strerrordesc_np(errno));
     bio = BIO_new_fd(fd, BIO_NOCLOSE);
     if (bio == NULL || write_pem(bio, object) != 1)
         status = imp_error_set(error, IMP_IO, "can't write %s: %s", temporary, tls_error_message());
     else if (fsync(fd) != 0)
-        status = imp_error_set(error, IMP_IO, "can't write %s: %s", temporary,
-                               strerrordesc_np(errno));
+        status =
+            imp_error_set(error, IMP_IO, "can't write %s: %s", temporary, strerrordesc_np(errno));
     BIO_free(bio);
     close(fd);
     if (status == IMP_OK && rename(temporary, path) != 0)

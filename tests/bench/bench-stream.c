@@ -69,9 +69,8 @@ static imp_status accepted(imp_self *self, void *instance, const char *listener,
 
 static int dial(void)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons(port),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
         perror("connect");
@@ -153,8 +152,7 @@ int main(int argc, char **argv)
         listener_start(&limits, &error) != IMP_OK ||
         listener_bind(&config, LISTENER_BACKLOG, &fd, &error) != IMP_OK ||
         listener_table_add(&config, fd, &error) != IMP_OK ||
-        imp_listen(self, accepted, &error) != IMP_OK ||
-        listener_publish(self, &error) != IMP_OK) {
+        imp_listen(self, accepted, &error) != IMP_OK || listener_publish(self, &error) != IMP_OK) {
         fprintf(stderr, "bench-stream: %s\n", error.message);
         return 1;
     }

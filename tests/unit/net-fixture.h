@@ -71,8 +71,7 @@ static inline void set_nonblocking(int fd)
 /* A connected TCP pair over loopback; [0] is ours and non-blocking, [1] the peer's and blocking. */
 static inline void tcp_pair(int fds[2])
 {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;
     int listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(bind(listening, (struct sockaddr *)&address, size), 0);
@@ -92,7 +91,7 @@ struct seen {
     char input[1 << 17]; /* more than a stream shows at once */
     size_t input_length;
     uint64_t received;
-    bool keeps_input;  /* `readable` consumes nothing */
+    bool keeps_input; /* `readable` consumes nothing */
     bool is_in_call;
     uint32_t readable, ended, writable, connected, closed;
     imp_close_reason reason;

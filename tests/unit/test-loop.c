@@ -147,8 +147,7 @@ static void many_timers_keep_their_order(void **state)
     imp_timer *handles[1000];
     for (size_t i = 0; i < 1000; i++) {
         seed = seed * 1664525u + 1013904223u;
-        handles[i] =
-            imp_timer_start(self, 1 + (int64_t)(seed >> 12), false, note_post, (void *)5);
+        handles[i] = imp_timer_start(self, 1 + (int64_t)(seed >> 12), false, note_post, (void *)5);
         assert_non_null(handles[i]);
     }
     for (size_t i = 0; i < 1000; i++)
@@ -315,7 +314,7 @@ static void nothing_of_a_cut_generation_is_left_or_starts(void **state)
     assert_null(imp_work(self, work_run, work_done, &waiting));
     TURN_UNTIL(waiting.done == 1);
     assert_int_equal(waiting.cancelled, 1);
-    assert_int_equal(notes.order[0], 3); /* what was posted before is still run */
+    assert_int_equal(notes.order[0], 3);              /* what was posted before is still run */
     assert_int_equal(self_left(self, NULL, NULL), 1); /* the work that a worker has */
     running.may_end = true;
     TURN_UNTIL(self_left(self, NULL, NULL) == 0);
@@ -377,9 +376,9 @@ static void *poster_thread(void *arg)
 {
     struct poster *poster = arg;
     for (intptr_t i = 0; i < POSTS; i++)
-        assert_int_equal(loop_post_core(poster->target, post_counted,
-                                        (void *)(i * POSTERS + poster->number)),
-                         IMP_OK);
+        assert_int_equal(
+            loop_post_core(poster->target, post_counted, (void *)(i * POSTERS + poster->number)),
+            IMP_OK);
     return NULL;
 }
 

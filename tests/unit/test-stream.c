@@ -469,8 +469,7 @@ static void the_end_of_the_generation_closes_its_streams(void **state)
 
 static uint16_t listen_somewhere(int *listening)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;
     *listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(bind(*listening, (struct sockaddr *)&address, size), 0);
@@ -485,8 +484,8 @@ static struct seen *connect_to(const char *host, uint16_t port)
     imp_stream *stream;
     struct seen *seen = test_calloc(1, sizeof *seen);
     const imp_connect_options options = {.size = sizeof options, .host = host, .port = port};
-    assert_int_equal(
-        imp_stream_connect(self, &options, &seen_events, seen, &stream, &error), IMP_OK);
+    assert_int_equal(imp_stream_connect(self, &options, &seen_events, seen, &stream, &error),
+                     IMP_OK);
     assert_int_equal(seen->connected + seen->closed, 0);
     return seen;
 }
@@ -551,8 +550,8 @@ static void a_stream_may_be_closed_while_its_name_is_looked_up(void **state)
     struct seen *seen = test_calloc(1, sizeof *seen);
     const imp_connect_options options = {.size = sizeof options, .host = "localhost", .port = 9};
     (void)state;
-    assert_int_equal(
-        imp_stream_connect(self, &options, &seen_events, seen, &stream, &error), IMP_OK);
+    assert_int_equal(imp_stream_connect(self, &options, &seen_events, seen, &stream, &error),
+                     IMP_OK);
     imp_stream_close(stream);
     assert_int_equal(seen->closed, 0);
     TURN_UNTIL(seen->closed);

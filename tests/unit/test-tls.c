@@ -68,8 +68,7 @@ static struct seen server, client;
 
 static void listen_now(void)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;
     listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     assert_int_equal(bind(listening, (struct sockaddr *)&address, size), 0);
@@ -280,9 +279,8 @@ static void answer_and_start(struct seen *seen)
 
 static int dial(void)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons(port),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
     return fd;
@@ -439,8 +437,8 @@ static void other_clients_can_talk_and_resume(void **state)
     (void)state;
     snprintf(session, sizeof session, "%s/session", folder);
     const char *const runs[][8] = {
-        {"-tls1_3", "-sess_out", session, NULL}, {"-tls1_3", "-sess_in", session, NULL},
-        {"-tls1_2", "-sess_out", session, NULL}, {"-tls1_2", "-sess_in", session, NULL},
+        {"-tls1_3", "-sess_out", session, NULL},        {"-tls1_3", "-sess_in", session, NULL},
+        {"-tls1_2", "-sess_out", session, NULL},        {"-tls1_2", "-sess_in", session, NULL},
         {"-tls1_1", "-cipher", "ALL@SECLEVEL=0", NULL},
     };
     static const char *const expected[] = {"New, TLSv1.3", "Reused, TLSv1.3", "New, TLSv1.2",

@@ -40,8 +40,8 @@ IMP_PUBLIC imp_timer *imp_timer_start(imp_self *self, int64_t delay_us, bool is_
 IMP_PUBLIC void imp_timer_cancel(imp_timer *timer);
 
 /* Runs `run(arg)` on a worker, then `done(arg, was_cancelled)` on the calling loop. `done` always
- * runs exactly once, cancelled or not; when it was cancelled before a worker took it, `run` did not
- * run. NULL (and neither is called) when the queue is full (`worker_queue`) or memory is short. Loop
+ * runs exactly once, cancelled or not; `was_cancelled` is true exactly when `run` did not run: a work
+ * that a worker has already taken runs to its end. NULL (and neither is called) when the queue is full (`worker_queue`) or memory is short. Loop
  * threads. */
 IMP_PUBLIC imp_work_token *imp_work(imp_self *self, void (*run)(void *arg),
                                     void (*done)(void *arg, bool was_cancelled), void *arg)
