@@ -37,7 +37,7 @@ struct imp_request {
     void (*answered)(imp_request *request, const char *const *values, uint32_t count, void *arg);
     void *answered_arg;
 
-    bool is_finished;
+    _Atomic bool is_finished; /* set by whichever thread finishes it */
     imp_error result;
     struct loop_post finish_post, gone_post;
 };
@@ -301,7 +301,8 @@ void imp_request_ask(imp_request *request, const char *names,
 void control_request_abandon(imp_request *request)
 {
     request->client = NULL;
-    if (request->answered != NULL)
+    /* A finished one is about to be freed: nobody is waiting for its secrets. */
+    if (request->answered != NULL && !request->is_finished)
         post_gone(request);
 }
 

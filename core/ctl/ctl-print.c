@@ -247,7 +247,9 @@ bool ctl_print_end(struct ctl_printer *printer)
         putchar('\n');
         /* Standard output is one JSON text; sentences beside rows are for people. */
         json_array_foreach(printer->said, index, said)
+        {
             fprintf(stderr, "%s\n", json_string_value(said));
+        }
     } else if (printer->said != NULL) {
         json_t *whole = json_pack("{s:O}", "messages", printer->said);
         json_dumpf(whole, stdout, style);

@@ -55,9 +55,10 @@ imp_status ctl_secret_read(const char *name, char secret[CTL_SECRET_MAX], size_t
     silent = before;
     silent.c_lflag &= ~(tcflag_t)ECHO;
     silent.c_lflag |= ECHONL;
+    /* Silent first: what is typed after the prompt is neither shown nor flushed. */
+    tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent);
     fprintf(stderr, "%s: ", name);
     fflush(stderr);
-    tcsetattr(STDIN_FILENO, TCSAFLUSH, &silent);
     imp_status status = read_line(name, secret, length, error);
     tcsetattr(STDIN_FILENO, TCSAFLUSH, &before);
     sigprocmask(SIG_SETMASK, &mask, NULL);

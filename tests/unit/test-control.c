@@ -267,7 +267,8 @@ struct child {
     int in, out, err;
 };
 
-static void start_child(struct child *child, const char *const *words)
+/* `input` is its standard input; -1: a pipe. */
+static void start_child_on(struct child *child, int input, const char *const *words)
 {
     const char *argv[32] = {program};
     int in[2], output[2], errors[2], count = 1;
@@ -279,7 +280,7 @@ static void start_child(struct child *child, const char *const *words)
     child->pid = fork();
     assert_true(child->pid >= 0);
     if (child->pid == 0) {
-        dup2(in[0], 0);
+        dup2(input >= 0 ? input : in[0], 0);
         dup2(output[1], 1);
         dup2(errors[1], 2);
         execv(program, (char *const *)argv);
@@ -293,6 +294,11 @@ static void start_child(struct child *child, const char *const *words)
     child->err = errors[0];
     fcntl(child->out, F_SETFL, O_NONBLOCK);
     fcntl(child->err, F_SETFL, O_NONBLOCK);
+}
+
+static void start_child(struct child *child, const char *const *words)
+{
+    start_child_on(child, -1, words);
 }
 
 static bool drain(int fd, char *text, size_t size, size_t *used)
@@ -513,6 +519,44 @@ static void test_secrets_come_one_a_line_in_order(void **state)
     turn_until(&was_abandoned);
     assert_int_equal(run_with("\xFF\nx\n", words), 2);
     assert_non_null(strstr(err, "the secrets that were asked for did not come, or are no UTF-8"));
+}
+
+/* On a terminal each secret is asked for, and what is typed is not shown. */
+static void test_secrets_are_prompted_for_without_echo(void **state)
+{
+    (void)state;
+    static const char *const prompts[] = {"card: ", "pin: "}, *const typed[] = {"c4rd\n", "9876\n"};
+    struct child child;
+    char path[128], shown[1024];
+    size_t typed_count = 0, err_used = 0, shown_used = 0;
+    snprintf(path, sizeof path, "%s/control.sock", folder);
+    int terminal = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+    assert_true(terminal >= 0);
+    assert_int_equal(grantpt(terminal), 0);
+    assert_int_equal(unlockpt(terminal), 0);
+    int slave = open(ptsname(terminal), O_RDWR | O_NOCTTY | O_CLOEXEC);
+    assert_true(slave >= 0);
+    start_child_on(&child, slave, (const char *const[]){"--socket", path, "test", "ask", NULL});
+    for (int waited = 0; typed_count < 2; waited++) {
+        assert_true(waited < DEADLINE_MS);
+        while (loop_run_once(imp_loop_control(), false))
+            continue;
+        struct pollfd wait = {.fd = child.err, .events = POLLIN};
+        poll(&wait, 1, 1);
+        assert_true(drain(child.err, err, sizeof err, &err_used));
+        if (strstr(err, prompts[typed_count]) != NULL) {
+            size_t length = strlen(typed[typed_count]);
+            assert_int_equal(write(terminal, typed[typed_count], length), (ssize_t)length);
+            typed_count++;
+        }
+    }
+    assert_int_equal(finish_child(&child), 0);
+    assert_string_equal(answers, "c4rd|9876|");
+    drain(terminal, shown, sizeof shown, &shown_used);
+    assert_null(strstr(shown, "c4rd"));
+    assert_null(strstr(shown, "9876"));
+    close(slave);
+    close(terminal);
 }
 
 static void test_files_are_opened_by_the_caller(void **state)
@@ -864,6 +908,72 @@ static void test_broken_frames_are_answered_and_end_the_connection(void **state)
     assert_int_equal(RUN("test", "rows"), 0);
 }
 
+static size_t add_frame(char *bytes, char kind, const char *payload, size_t length)
+{
+    const char header[] = {0, 0, (char)((length + 1) >> 8), (char)(length + 1), kind};
+    memcpy(bytes, header, sizeof header);
+    memcpy(bytes + sizeof header, payload, length);
+    return sizeof header + length;
+}
+
+static void test_frames_out_of_turn_end_the_connection_not_the_request(void **state)
+{
+    (void)state;
+    static const char park[] = "{\"argv\":[\"test\",\"park\"]}";
+    char bytes[256];
+    size_t length = add_frame(bytes, CONTROL_FRAME_JSON, park, sizeof park - 1);
+    length += add_frame(bytes + length, CONTROL_FRAME_JSON, park, sizeof park - 1);
+    parked = NULL;
+    assert_non_null(strstr(converse_raw(bytes, length), "was not asked for"));
+    assert_non_null(parked);
+    imp_request_finish(parked, IMP_OK, NULL);
+    parked = NULL;
+    length = add_frame(bytes, CONTROL_FRAME_JSON, park, sizeof park - 1);
+    length += add_frame(bytes + length, 9, park, sizeof park - 1);
+    assert_non_null(strstr(converse_raw(bytes, length), "can't be read"));
+    imp_request_finish(parked, IMP_OK, NULL);
+}
+
+static void test_files_that_do_not_come_are_a_refusal(void **state)
+{
+    (void)state;
+    static const char copy[] = "{\"argv\":[\"test\",\"copy\",\"a\",\"b\"]}";
+    char bytes[256];
+    for (size_t marks = 0; marks < 4; marks++) {
+        size_t length = add_frame(bytes, CONTROL_FRAME_JSON, copy, sizeof copy - 1);
+        length += add_frame(bytes + length, CONTROL_FRAME_FILES, "\0\0\0\0", marks);
+        const char *answer = converse_raw(bytes, length);
+        /* Behind the frame that asks for the files. */
+        assert_non_null(strstr(answer, "\"files\":[{\"name\":\"FROM\",\"path\":\"a\""));
+        answer += strlen(answer);
+        while (*answer != '{')
+            answer++;
+        assert_non_null(strstr(answer, "did not come"));
+    }
+}
+
+static void test_secrets_of_the_wrong_number_are_a_refusal(void **state)
+{
+    (void)state;
+    static const char ask[] = "{\"argv\":[\"test\",\"ask\"]}";
+    static const struct {
+        const char *payload;
+        size_t length;
+    } rows[] = {{"", 0}, {"a\0", 2}, {"a\0b", 3}, {"a\0b\0c\0", 6}};
+    char bytes[256];
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        size_t length = add_frame(bytes, CONTROL_FRAME_JSON, ask, sizeof ask - 1);
+        length += add_frame(bytes + length, CONTROL_FRAME_SECRETS, rows[i].payload, rows[i].length);
+        was_abandoned = false;
+        const char *answer = converse_raw(bytes, length);
+        answer += strlen(answer);
+        while (*answer != '{')
+            answer++;
+        assert_non_null(strstr(answer, "did not come"));
+        turn_until(&was_abandoned);
+    }
+}
+
 static void test_deep_json_never_reaches_the_parser(void **state)
 {
     (void)state;
@@ -919,6 +1029,7 @@ int main(void)
         TEST(test_missing_server_is_one_line_and_status_1),
         TEST(test_socket_is_found_by_config_and_variable),
         TEST(test_secrets_come_one_a_line_in_order),
+        TEST(test_secrets_are_prompted_for_without_echo),
         TEST(test_files_are_opened_by_the_caller),
         TEST(test_request_may_be_finished_by_another_thread),
         TEST(test_client_that_leaves_does_not_end_the_request),
@@ -935,6 +1046,9 @@ int main(void)
         TEST(test_credentials_decide_who_may),
         TEST(test_silent_client_is_hung_up_on),
         TEST(test_broken_frames_are_answered_and_end_the_connection),
+        TEST(test_frames_out_of_turn_end_the_connection_not_the_request),
+        TEST(test_files_that_do_not_come_are_a_refusal),
+        TEST(test_secrets_of_the_wrong_number_are_a_refusal),
         TEST(test_deep_json_never_reaches_the_parser),
         TEST(test_local_runs_give_frames_and_status),
     };
