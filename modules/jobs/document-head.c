@@ -125,20 +125,18 @@ static const struct {
     const char *name;
     enum pjl_value value;
 } hold_variables[] = {
-    {"HOLD", PJL_NOT_OFF},         /* HP: ON, PROOF, STORE, PRINT */
-    {"HOLDKEY", PJL_ANY},          /* HP: the PIN */
-    {"HOLDTYPE", PJL_ANY},         /* HP: PRIVATE, PUBLIC */
-    {"JOBSTORAGE", PJL_NOT_OFF},   /* Epson */
-    {"JOBPASSWORD", PJL_ANY},      /* Ricoh locked print */
-    {"JOBFILING", PJL_NOT_OFF},    /* Sharp */
-    {"SECUREJOB", PJL_NOT_OFF},    /* Brother */
-    {"SECUREDATA", PJL_ANY},       /* Brother: user, title and PIN */
-    {"KRETENTION", PJL_NOT_OFF},   /* Kyocera */
-    {"KJOBPASSWORD", PJL_ANY},
-    {"KMJOBTYPE", PJL_NOT_OFF},    /* Konica Minolta */
-    {"SECUREPRINT", PJL_NOT_OFF},
-    {"PRIVATEPRINT", PJL_NOT_OFF}, /* Toshiba, OKI */
-    {"JOBTYPE", PJL_NOT_OFF},      /* OKI */
+    {"HOLD", PJL_NOT_OFF},                                       /* HP: ON, PROOF, STORE, PRINT */
+    {"HOLDKEY", PJL_ANY},                                        /* HP: the PIN */
+    {"HOLDTYPE", PJL_ANY},                                       /* HP: PRIVATE, PUBLIC */
+    {"JOBSTORAGE", PJL_NOT_OFF},                                 /* Epson */
+    {"JOBPASSWORD", PJL_ANY},                                    /* Ricoh locked print */
+    {"JOBFILING", PJL_NOT_OFF},                                  /* Sharp */
+    {"SECUREJOB", PJL_NOT_OFF},                                  /* Brother */
+    {"SECUREDATA", PJL_ANY},                                     /* Brother: user, title and PIN */
+    {"KRETENTION", PJL_NOT_OFF},                                 /* Kyocera */
+    {"KJOBPASSWORD", PJL_ANY},    {"KMJOBTYPE", PJL_NOT_OFF},    /* Konica Minolta */
+    {"SECUREPRINT", PJL_NOT_OFF}, {"PRIVATEPRINT", PJL_NOT_OFF}, /* Toshiba, OKI */
+    {"JOBTYPE", PJL_NOT_OFF},                                    /* OKI */
 };
 
 static bool asks_hold(struct text name, struct text value)
@@ -168,8 +166,7 @@ static bool take_assignment(struct text *text, struct text *name, struct text *v
         text_skip_blanks(&look);
         if (look.start < look.end && *look.start == '"') {
             look.start++;
-            const char *quote =
-                memchr(look.start, '"', (size_t)(look.end - look.start));
+            const char *quote = memchr(look.start, '"', (size_t)(look.end - look.start));
             value->start = look.start;
             value->end = quote == NULL ? look.end : quote;
             text->start = quote == NULL ? look.end : quote + 1;
@@ -244,16 +241,11 @@ static void read_job(struct reader *reader, struct text rest)
 static const struct {
     const char *language, *format;
 } languages[] = {
-    {"PCL", "application/vnd.hp-PCL"},
-    {"PCLXL", "application/vnd.hp-PCLXL"},
-    {"POSTSCRIPT", "application/postscript"},
-    {"PS", "application/postscript"},
-    {"POSTSCRIPT3", "application/postscript"},
-    {"PDF", "application/pdf"},
-    {"HPGL2", "application/vnd.hp-HPGL"},
-    {"URF", "image/urf"},
-    {"PWGRASTER", "image/pwg-raster"},
-    {"XPS", "application/vnd.ms-xpsdocument"},
+    {"PCL", "application/vnd.hp-PCL"},         {"PCLXL", "application/vnd.hp-PCLXL"},
+    {"POSTSCRIPT", "application/postscript"},  {"PS", "application/postscript"},
+    {"POSTSCRIPT3", "application/postscript"}, {"PDF", "application/pdf"},
+    {"HPGL2", "application/vnd.hp-HPGL"},      {"URF", "image/urf"},
+    {"PWGRASTER", "image/pwg-raster"},         {"XPS", "application/vnd.ms-xpsdocument"},
 };
 
 static void set_format(imp_document_head *head, const char *format)

@@ -55,8 +55,7 @@ static imp_status cancel_tx(imp_tx *tx, void *arg, imp_error *error)
 
 static void transport_answered(struct delivery_cancel *ask, imp_status status)
 {
-    struct cancel *cancel =
-        (struct cancel *)(void *)((char *)ask - offsetof(struct cancel, ask));
+    struct cancel *cancel = (struct cancel *)(void *)((char *)ask - offsetof(struct cancel, ask));
     imp_error error;
     if (status == IMP_OK)
         cancel_end(cancel, IMP_OK, NULL);

@@ -101,9 +101,9 @@ imp_status counter_read(struct jobs *jobs, imp_tx *tx, char kind, const imp_id *
 {
     uint8_t key[17];
     imp_status status;
-    Counter *counter = record_get(tx, jobs->tables.counter,
-                                  (imp_bytes){key, counter_key(key, kind, id)}, COUNTER_TYPE,
-                                  &status);
+    Counter *counter =
+        record_get(tx, jobs->tables.counter, (imp_bytes){key, counter_key(key, kind, id)},
+                   COUNTER_TYPE, &status);
     *value = (struct counter_value){0};
     if (status == IMP_NOT_FOUND)
         return IMP_OK;
@@ -345,8 +345,7 @@ imp_status job_forget_tx(struct jobs *jobs, imp_tx *tx, Job *job, bool *is_conde
     return status;
 }
 
-imp_status job_set_owner_tx(struct jobs *jobs, imp_tx *tx, Job *job, imp_id owner,
-                            imp_error *error)
+imp_status job_set_owner_tx(struct jobs *jobs, imp_tx *tx, Job *job, imp_id owner, imp_error *error)
 {
     imp_status status = IMP_OK;
     bool is_counted = !job_situation_is_final(job->situation);

@@ -9,8 +9,8 @@ static void write_again(void *arg)
 
 void jobs_write_submit(struct jobs_write *write)
 {
-    imp_status status = imp_store_write(write->jobs->self, write->queue, write->fn, write->done,
-                                        write->arg);
+    imp_status status =
+        imp_store_write(write->jobs->self, write->queue, write->fn, write->done, write->arg);
     if (status == IMP_OK)
         return;
     if (status == IMP_BUSY) {

@@ -35,12 +35,9 @@ imp_status claim_next_tx(struct jobs *jobs, imp_tx *tx, const imp_id *device, st
     switch (claim->status) {
     case IMP_NOT_FOUND:
     case IMP_BUSY:
-    case IMP_TIMEOUT:
-        return IMP_OK; /* nothing was written */
-    case IMP_OK:
-        break;
-    default:
-        return claim->status;
+    case IMP_TIMEOUT: return IMP_OK; /* nothing was written */
+    case IMP_OK: break;
+    default: return claim->status;
     }
     claim->job = heap_copy(job);
     claim->record = heap_copy(record);
@@ -129,7 +126,7 @@ void delivery_commit_event(struct delivery *delivery, enum job_event job_event)
 
 struct ending {
     enum job_event event;
-    uint32_t state;       /* of the delivery's record */
+    uint32_t state; /* of the delivery's record */
     const char *evidence;
 };
 
@@ -141,8 +138,7 @@ static struct ending ending_of(const struct delivery *delivery, const Job *job)
     int64_t limit = atomic_load(&settings->retry_limit);
     imp_delivery_outcome outcome = delivery->outcome;
 
-    if (delivery->is_sent && outcome != IMP_DELIVERY_CONFIRMED &&
-        outcome != IMP_DELIVERY_CANCELED)
+    if (delivery->is_sent && outcome != IMP_DELIVERY_CONFIRMED && outcome != IMP_DELIVERY_CANCELED)
         outcome = IMP_DELIVERY_UNCONFIRMED;
     else if (delivery->has_first_byte && outcome == IMP_DELIVERY_NOT_STARTED)
         outcome = IMP_DELIVERY_UNCERTAIN;
@@ -150,14 +146,12 @@ static struct ending ending_of(const struct delivery *delivery, const Job *job)
     if (delivery->is_document_lost)
         return (struct ending){JOB_LOSE_DOCUMENT, DELIVERY_NOT_STARTED, "none"};
     switch (outcome) {
-    case IMP_DELIVERY_CONFIRMED:
-        return (struct ending){JOB_EVIDENCE, DELIVERY_CONFIRMED, "device"};
+    case IMP_DELIVERY_CONFIRMED: return (struct ending){JOB_EVIDENCE, DELIVERY_CONFIRMED, "device"};
     case IMP_DELIVERY_UNCONFIRMED:
         return (struct ending){JOB_NO_EVIDENCE, DELIVERY_UNCONFIRMED, "none"};
     case IMP_DELIVERY_CANCELED:
         return (struct ending){JOB_CANCEL_DEVICE, DELIVERY_CANCELED, "device"};
-    default:
-        break;
+    default: break;
     }
     if (delivery->is_cancel_asked)
         return (struct ending){delivery->is_cancel_by_operator ? JOB_CANCEL_OPERATOR
@@ -235,11 +229,11 @@ static imp_status end_tx(imp_tx *tx, void *arg, imp_error *error)
     if (status != IMP_OK)
         goto done;
     delivery->situation = job->situation;
-    status = job_audit_tx(jobs, tx, "delivery.end", record_id_get(job->id), &actor,
-                          delivery->error.status, error, "delivery=%s state=%s job=%s bytes=%llu",
-                          imp_id_format(id, text), delivery_state_name(record->state),
-                          job_situation_name(job->situation),
-                          (unsigned long long)delivery->bytes_sent);
+    status =
+        job_audit_tx(jobs, tx, "delivery.end", record_id_get(job->id), &actor,
+                     delivery->error.status, error, "delivery=%s state=%s job=%s bytes=%llu",
+                     imp_id_format(id, text), delivery_state_name(record->state),
+                     job_situation_name(job->situation), (unsigned long long)delivery->bytes_sent);
     if (status == IMP_OK && !atomic_load(&jobs->is_draining))
         status = claim_next_tx(jobs, tx, &device, &delivery->next, error);
     else
@@ -259,9 +253,7 @@ static void count_end(const struct delivery *delivery)
         imp_metric_add(metrics->delivered, 1);
         imp_metric_add(metrics->delivered_bytes, (int64_t)delivery->bytes_sent);
         break;
-    case IMP_JOB_CANCELED:
-        imp_metric_add(metrics->canceled, 1);
-        break;
+    case IMP_JOB_CANCELED: imp_metric_add(metrics->canceled, 1); break;
     default:
         imp_metric_add(delivery->situation == JOB_UNCERTAIN ? metrics->uncertain : metrics->failed,
                        1);
@@ -291,9 +283,8 @@ static void end_done(imp_status status, const imp_error *error, void *arg)
         /* The claim stays: after a restart this job is uncertain, never sent again by itself. */
         claim_clear(&next);
         imp_log_limited(jobs->self, 10000, IMP_LOG_ERROR, "jobs.end-failed",
-                        "delivery=%s status=%s reason=\"%s\"",
-                        imp_id_format(delivery->info.id, id), imp_status_name(status),
-                        error == NULL ? "" : error->message);
+                        "delivery=%s status=%s reason=\"%s\"", imp_id_format(delivery->info.id, id),
+                        imp_status_name(status), error == NULL ? "" : error->message);
         if (status == IMP_NO_SPACE || status == IMP_LIMIT) {
             delivery->transport_timer =
                 imp_timer_start(jobs->self, END_RETRY, false, end_again, delivery);
@@ -315,9 +306,8 @@ static void end_done(imp_status status, const imp_error *error, void *arg)
                 delivery->error.message);
     if (delivery->is_condemned)
         spool_shred(jobs->spool, NULL, NULL);
-    delivery_answer_cancels(delivery, job_situation_state(delivery->situation) == IMP_JOB_CANCELED
-                                          ? IMP_OK
-                                          : IMP_BUSY);
+    delivery_answer_cancels(
+        delivery, job_situation_state(delivery->situation) == IMP_JOB_CANCELED ? IMP_OK : IMP_BUSY);
     line->running = NULL;
     delivery_free(delivery);
     line_claimed(line, &next);
@@ -347,7 +337,8 @@ struct recovery {
     struct jobs *jobs;
     imp_id *devices; /* that have a line */
     size_t device_count, device_room;
-    imp_sent_slot *words; /* of those deliveries: given back when the commit has said what became of them */
+    imp_sent_slot
+        *words; /* of those deliveries: given back when the commit has said what became of them */
     size_t word_count, word_room;
     uint32_t uncertain, resumed;
 };
@@ -418,8 +409,8 @@ static imp_status recover_row_tx(struct recovery *recovery, imp_tx *tx, const st
     if (status == IMP_OK)
         status = delivery_save_tx(jobs, tx, record);
     if (status == IMP_OK)
-        status = job_apply_tx(jobs, tx, job, never_began ? JOB_RETRY : JOB_DOUBT, &is_condemned,
-                              error);
+        status =
+            job_apply_tx(jobs, tx, job, never_began ? JOB_RETRY : JOB_DOUBT, &is_condemned, error);
     if (status == IMP_OK)
         status = job_audit_tx(jobs, tx, "delivery.recover", record_id_get(job->id), &actor, IMP_OK,
                               error, "delivery=%s state=%s", imp_id_format(id, text),

@@ -83,10 +83,9 @@ static void delivery_sent(imp_delivery *base)
         return;
     delivery_first_byte(base);
     delivery->is_sent = true;
-    delivery->evidence_timer =
-        imp_timer_start(delivery->jobs->self,
-                        atomic_load(&delivery->jobs->settings.evidence_timeout), false,
-                        evidence_is_late, delivery);
+    delivery->evidence_timer = imp_timer_start(
+        delivery->jobs->self, atomic_load(&delivery->jobs->settings.evidence_timeout), false,
+        evidence_is_late, delivery);
     delivery_commit_event(delivery, JOB_SENT);
 }
 

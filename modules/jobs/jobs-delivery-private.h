@@ -48,7 +48,7 @@ struct delivery {
     struct jobs *jobs;
     struct device_line *line;
     imp_loop *loop;
-    Job *job;         /* as claimed; the store knows better */
+    Job *job; /* as claimed; the store knows better */
     Delivery *record;
     imp_device device;
     imp_queue_private private_mode;

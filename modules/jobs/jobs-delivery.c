@@ -245,9 +245,9 @@ static imp_status load(struct delivery *delivery, imp_error *error)
 /* Offers the delivery to the transports of the device's addresses, in order. */
 static imp_status offer(struct delivery *delivery, bool *has_transport, imp_error *error)
 {
-    imp_status status = imp_error_set(error, IMP_UNSUPPORTED,
-                                      "no transport for the addresses of device %s",
-                                      delivery->device.name);
+    imp_status status =
+        imp_error_set(error, IMP_UNSUPPORTED, "no transport for the addresses of device %s",
+                      delivery->device.name);
     for (uint32_t i = 0; i < delivery->device.uri_count && i < IMP_DEVICE_URIS_MAX; i++) {
         const char *uri = delivery->device.uris[i], *colon = strchr(uri, ':');
         imp_service_call call;
@@ -305,16 +305,12 @@ void line_claimed(struct device_line *line, struct claim *claim)
     int64_t delay = claim->not_before - imp_now();
 
     switch (claim->status) {
-    case IMP_OK:
-        break;
+    case IMP_OK: break;
     case IMP_TIMEOUT:
         line_look_later(line, delay < IMP_MILLISECOND ? IMP_MILLISECOND : delay);
         break;
-    case IMP_BUSY: /* another generation is at it */
-        line_look_later(line, LINE_LOOK);
-        break;
-    default:
-        break;
+    case IMP_BUSY: /* another generation is at it */ line_look_later(line, LINE_LOOK); break;
+    default: break;
     }
     if (claim->status != IMP_OK) {
         claim_clear(claim);

@@ -7,7 +7,7 @@
 #include "modules/jobs/jobs-delivery.h"
 #include "modules/jobs/jobs-submission.h"
 
-#define BATCH 64u             /* jobs a closure, so that one sweep never holds the writer for long */
+#define BATCH 64u /* jobs a closure, so that one sweep never holds the writer for long */
 #define SUBMISSIONS_LOOK 1024u /* rows of submissions a sweep */
 #define FIRST_SWEEP (1 * IMP_SECOND)
 
@@ -36,8 +36,7 @@ enum clock_verdict clock_judge(int64_t high_water, int64_t wall_before, int64_t 
 
 /* ---- one job ---- */
 
-static imp_status sweep_job_tx(struct sweep *sweep, imp_tx *tx, uint64_t sequence,
-                               imp_error *error)
+static imp_status sweep_job_tx(struct sweep *sweep, imp_tx *tx, uint64_t sequence, imp_error *error)
 {
     struct jobs *jobs = sweep->jobs;
     struct jobs_settings *settings = &jobs->settings;
@@ -90,9 +89,9 @@ static imp_status check_clock_tx(struct sweep *sweep, imp_tx *tx)
     }
     sweep->verdict = CLOCK_FINE;
     if (!sweep->is_confirmed)
-        sweep->verdict = clock_judge(clock->high_water, jobs->clock_wall, jobs->clock_ticks,
-                                     sweep->wall, sweep->ticks,
-                                     atomic_load(&jobs->settings.clock_tolerance));
+        sweep->verdict =
+            clock_judge(clock->high_water, jobs->clock_wall, jobs->clock_ticks, sweep->wall,
+                        sweep->ticks, atomic_load(&jobs->settings.clock_tolerance));
     if (sweep->verdict != CLOCK_FINE)
         return IMP_OK;
     if (!sweep->is_confirmed && clock->high_water >= sweep->wall)
@@ -231,8 +230,8 @@ static void sweep_now(void *arg)
 void expiry_reconfigure(struct jobs *jobs)
 {
     imp_timer_cancel(jobs->sweep_timer);
-    jobs->sweep_timer = imp_timer_start(
-        jobs->self, atomic_load(&jobs->settings.sweep_interval), true, sweep_now, jobs);
+    jobs->sweep_timer = imp_timer_start(jobs->self, atomic_load(&jobs->settings.sweep_interval),
+                                        true, sweep_now, jobs);
 }
 
 imp_status expiry_start(struct jobs *jobs, imp_error *error)

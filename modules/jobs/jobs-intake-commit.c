@@ -228,10 +228,9 @@ static void committed(imp_status status, const imp_error *error, void *arg)
     if (status != IMP_OK) {
         submissions_give_back(intake->jobs->submissions, &intake->batch);
         intake_fail(intake, status, error);
-        jobs_refuse(intake->jobs,
-                    status == IMP_LIMIT ? JOBS_REFUSED_LIMIT
-                                        : status == IMP_NO_SPACE ? JOBS_REFUSED_SPACE
-                                                                 : JOBS_REFUSED_STORE);
+        jobs_refuse(intake->jobs, status == IMP_LIMIT      ? JOBS_REFUSED_LIMIT
+                                  : status == IMP_NO_SPACE ? JOBS_REFUSED_SPACE
+                                                           : JOBS_REFUSED_STORE);
     }
     report(intake);
 }
@@ -239,10 +238,9 @@ static void committed(imp_status status, const imp_error *error, void *arg)
 static void write_job(struct intake *intake)
 {
     struct jobs *jobs = intake->jobs;
-    intake->counts_own_run =
-        intake->has_submission &&
-        submissions_is_open(jobs->submissions, intake->submission_hash,
-                            atomic_load(&jobs->settings.acknowledge_grace));
+    intake->counts_own_run = intake->has_submission &&
+                             submissions_is_open(jobs->submissions, intake->submission_hash,
+                                                 atomic_load(&jobs->settings.acknowledge_grace));
     submissions_take(jobs->submissions, &intake->batch);
     intake->write = (struct jobs_write){
         .jobs = jobs,

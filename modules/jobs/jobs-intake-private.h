@@ -19,8 +19,8 @@ struct intake_document {
     struct spool_writer *writer;
     char *name, *format;
     char detected[64];
-    bool is_ended;   /* document_end was called */
-    bool is_sealed;  /* the spool has finished it */
+    bool is_ended;  /* document_end was called */
+    bool is_sealed; /* the spool has finished it */
 };
 
 /* Memory of an intake's strings, freed with it. */
@@ -51,15 +51,16 @@ struct intake {
 
     struct intake_document **documents;
     uint32_t document_count, document_room;
-    uint32_t unsealed;      /* ended documents that the spool still works on */
+    uint32_t unsealed; /* ended documents that the spool still works on */
     uint64_t bytes;
-    imp_status failed;      /* the first failure; nothing goes on after it */
+    imp_status failed; /* the first failure; nothing goes on after it */
     imp_error failure;
     char head_user[256], head_title[256]; /* of the first document that says so */
 
     /* The commit. */
     bool is_committing, is_abandoned, is_quarantined, has_lpd_number;
-    void (*done)(imp_status status, const imp_job_result *result, const imp_error *error, void *arg);
+    void (*done)(imp_status status, const imp_job_result *result, const imp_error *error,
+                 void *arg);
     void *done_arg;
     char *user_name, *job_name, *host_name;
     uint32_t lpd_number;

@@ -4,10 +4,14 @@
 #include <string.h>
 
 static const char *const state_names[] = {
-    [DELIVERY_WAITING] = "waiting",         [DELIVERY_CLAIMED] = "claimed",
-    [DELIVERY_SENT] = "sent",               [DELIVERY_CONFIRMED] = "confirmed",
-    [DELIVERY_UNCONFIRMED] = "unconfirmed", [DELIVERY_NOT_STARTED] = "not-started",
-    [DELIVERY_UNCERTAIN] = "uncertain",     [DELIVERY_CANCELED] = "canceled",
+    [DELIVERY_WAITING] = "waiting",
+    [DELIVERY_CLAIMED] = "claimed",
+    [DELIVERY_SENT] = "sent",
+    [DELIVERY_CONFIRMED] = "confirmed",
+    [DELIVERY_UNCONFIRMED] = "unconfirmed",
+    [DELIVERY_NOT_STARTED] = "not-started",
+    [DELIVERY_UNCERTAIN] = "uncertain",
+    [DELIVERY_CANCELED] = "canceled",
 };
 
 const char *delivery_state_name(uint32_t state)
@@ -25,7 +29,7 @@ static void line_key(uint8_t key[LINE_KEY_SIZE], const imp_id *device, uint32_t 
                      uint64_t number)
 {
     memcpy(key, device->bytes, 16);
-    key[16] = (uint8_t)class;
+    key[16] = (uint8_t) class;
     jobs_put_u64(key + 17, number);
 }
 
@@ -158,7 +162,7 @@ imp_status line_claim_tx(struct jobs *jobs, imp_tx *tx, const imp_id *device, Jo
     int64_t now = imp_now();
     bool is_condemned = false;
 
-    for (uint32_t class = 0; class < 2; class++) {
+    for (uint32_t class = 0; class < 2; class ++) {
         found[class] = line_first(jobs, tx, device, class, &rows[class], &numbers[class]);
         if (found[class] != IMP_OK && found[class] != IMP_NOT_FOUND)
             return imp_error_set(error, found[class], "the device's line can't be read: %s",

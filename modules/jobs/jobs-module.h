@@ -72,13 +72,13 @@ struct jobs_tables {
 
 /* Refusals, counted by reason. */
 enum jobs_refusal {
-    JOBS_REFUSED_QUEUE,      /* no such queue */
-    JOBS_REFUSED_CLOSED,     /* it does not accept */
+    JOBS_REFUSED_QUEUE,  /* no such queue */
+    JOBS_REFUSED_CLOSED, /* it does not accept */
     JOBS_REFUSED_SPACE,
     JOBS_REFUSED_LIMIT,
     JOBS_REFUSED_RATE,
     JOBS_REFUSED_HOOK,
-    JOBS_REFUSED_OWNER,      /* not one of the queue's principals */
+    JOBS_REFUSED_OWNER, /* not one of the queue's principals */
     JOBS_REFUSED_STORE,
     JOBS_REFUSAL_COUNT
 };

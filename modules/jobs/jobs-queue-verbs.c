@@ -16,7 +16,7 @@
 enum option_kind {
     OPT_RELEASE,
     OPT_PRIVATE,
-    OPT_FLAG,     /* yes | no, a bit of `flags` */
+    OPT_FLAG, /* yes | no, a bit of `flags` */
     OPT_ACCEPTING,
     OPT_DURATION,
     OPT_SIZE,
@@ -59,10 +59,10 @@ static const struct {
 #define SET_COUNT (sizeof sets / sizeof *sets)
 
 #define QUEUE_OPTIONS                                                                              \
-    "release=hold|direct private=off|sent|confirmed device=DEVICE accepting=yes|no "                \
-    "owner-from-pjl=yes|no owner-from-host=yes|no strip-pjl-hold=yes|no expiry=DURATION "           \
-    "keep=DURATION jobs-max=NUMBER bytes-max=SIZE user-jobs-max=NUMBER user-bytes-max=SIZE "        \
-    "source-rate=NUMBER allow-device=DEVICE disallow-device=DEVICE allow-user=USER "                \
+    "release=hold|direct private=off|sent|confirmed device=DEVICE accepting=yes|no "               \
+    "owner-from-pjl=yes|no owner-from-host=yes|no strip-pjl-hold=yes|no expiry=DURATION "          \
+    "keep=DURATION jobs-max=NUMBER bytes-max=SIZE user-jobs-max=NUMBER user-bytes-max=SIZE "       \
+    "source-rate=NUMBER allow-device=DEVICE disallow-device=DEVICE allow-user=USER "               \
     "disallow-user=USER delegate=USER undelegate=USER default=NAME=VALUE"
 
 /* ---- values ---- */
@@ -120,10 +120,8 @@ static bool set_scalar(Queue *queue, size_t row, const char *text)
     int64_t quantity = 0;
     char *at = (char *)queue + scalars[row].offset, *end;
     switch (scalars[row].kind) {
-    case OPT_RELEASE:
-        return read_choice(text, releases, 2, &queue->release);
-    case OPT_PRIVATE:
-        return read_choice(text, privates, 3, &queue->private_mode);
+    case OPT_RELEASE: return read_choice(text, releases, 2, &queue->release);
+    case OPT_PRIVATE: return read_choice(text, privates, 3, &queue->private_mode);
     case OPT_ACCEPTING:
         if (!read_choice(text, answers, 2, &choice))
             return false;
@@ -132,8 +130,8 @@ static bool set_scalar(Queue *queue, size_t row, const char *text)
     case OPT_FLAG:
         if (!read_choice(text, answers, 2, &choice))
             return false;
-        queue->flags = choice != 0 ? queue->flags | scalars[row].flag
-                                   : queue->flags & ~scalars[row].flag;
+        queue->flags =
+            choice != 0 ? queue->flags | scalars[row].flag : queue->flags & ~scalars[row].flag;
         return true;
     case OPT_NUMBER:
         quantity = (int64_t)strtoul(text, &end, 10);
@@ -236,7 +234,8 @@ static bool ids_have(const imp_id *ids, uint32_t count, ProtobufCBinaryData id)
 static bool change_set(imp_tx *tx, Queue *queue, size_t row, const struct queue_verb *verb)
 {
     size_t *count = (size_t *)(void *)((char *)queue + sets[row].count_offset);
-    ProtobufCBinaryData **ids = (ProtobufCBinaryData **)(void *)((char *)queue + sets[row].ids_offset);
+    ProtobufCBinaryData **ids =
+        (ProtobufCBinaryData **)(void *)((char *)queue + sets[row].ids_offset);
     ProtobufCBinaryData *changed =
         imp_tx_alloc(tx, (*count + verb->add_count[row] + 1) * sizeof *changed);
     size_t kept = 0;
@@ -289,7 +288,7 @@ static imp_status change_defaults(imp_tx *tx, Queue *queue, imp_request *request
         row->layer = IMP_TICKET_QUEUE_DEFAULT;
         row->name = name;
         row->value = (char *)(uintptr_t)(equals + 1);
-        row->source = (char *)(uintptr_t)"admin";
+        row->source = (char *)(uintptr_t) "admin";
         rows[count++] = row;
     }
     queue->defaults = rows;
@@ -415,9 +414,9 @@ static void change(struct jobs *jobs, imp_request *request, bool is_add, bool is
     verb->is_remove = is_remove;
     verb->id = imp_id_new();
     if (!queue_name_is_valid(name))
-        status = imp_error_set(&error, IMP_INVALID,
-                               "'%s' can't be a queue's name: use letters, digits, '.', '_', '-'",
-                               name);
+        status =
+            imp_error_set(&error, IMP_INVALID,
+                          "'%s' can't be a queue's name: use letters, digits, '.', '_', '-'", name);
     else
         memcpy(verb->name, name, strlen(name) + 1);
     if (status == IMP_OK && !is_remove)
@@ -466,7 +465,8 @@ static void add_fields(struct jobs *jobs, imp_tx *tx, imp_request *request, cons
     imp_row_begin(request, is_single);
     imp_field_text(request, "name", queue->name);
     imp_field_text(request, "release", releases[queue->release == IMP_QUEUE_DIRECT ? 1 : 0]);
-    imp_field_text(request, "private", privates[queue->private_mode <= 2 ? queue->private_mode : 2]);
+    imp_field_text(request, "private",
+                   privates[queue->private_mode <= 2 ? queue->private_mode : 2]);
     imp_field_bool(request, "accepting", queue->is_accepting);
     imp_field_text(request, "device", device.name);
     imp_field_integer(request, "jobs", (int64_t)counter.jobs);
@@ -488,8 +488,8 @@ static void add_fields(struct jobs *jobs, imp_tx *tx, imp_request *request, cons
         }
     }
     for (size_t i = 0; i < SET_COUNT; i++) {
-        const size_t *count = (const size_t *)(const void *)((const char *)queue +
-                                                             sets[i].count_offset);
+        const size_t *count =
+            (const size_t *)(const void *)((const char *)queue + sets[i].count_offset);
         ProtobufCBinaryData *const *ids =
             (ProtobufCBinaryData *const *)(const void *)((const char *)queue + sets[i].ids_offset);
         for (size_t j = 0; j < *count; j++)

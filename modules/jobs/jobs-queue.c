@@ -146,8 +146,8 @@ imp_status queue_remove_tx(struct jobs *jobs, imp_tx *tx, const Queue *record, i
         status = imp_tx_delete(tx, jobs->tables.queue, jobs_bytes_of_id(&id));
     if (status == IMP_OK) {
         memcpy(counter_row + 1, id.bytes, sizeof id.bytes);
-        status = imp_tx_delete(tx, jobs->tables.counter,
-                               (imp_bytes){counter_row, sizeof counter_row});
+        status =
+            imp_tx_delete(tx, jobs->tables.counter, (imp_bytes){counter_row, sizeof counter_row});
         if (status == IMP_NOT_FOUND)
             status = IMP_OK;
     }

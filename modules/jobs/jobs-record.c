@@ -13,10 +13,41 @@ static void arena_free(void *tx IMP_UNUSED, void *pointer IMP_UNUSED)
 {
 }
 
+/* protobuf-c lets an unknown field number 0 through, which it would refuse when it reads what it wrote:
+ * such bytes are no record. The records' only nested messages are repeated ones. */
+static bool fields_are_valid(const ProtobufCMessage *message)
+{
+    for (unsigned i = 0; i < message->n_unknown_fields; i++) {
+        if (message->unknown_fields[i].tag == 0)
+            return false;
+    }
+    for (unsigned i = 0; i < message->descriptor->n_fields; i++) {
+        const ProtobufCFieldDescriptor *field = &message->descriptor->fields[i];
+        if (field->type != PROTOBUF_C_TYPE_MESSAGE || field->label != PROTOBUF_C_LABEL_REPEATED)
+            continue;
+        size_t count;
+        ProtobufCMessage *const *nested;
+        memcpy(&count, (const char *)message + field->quantifier_offset, sizeof count);
+        memcpy(&nested, (const char *)message + field->offset, sizeof nested);
+        for (size_t j = 0; j < count; j++) {
+            if (!fields_are_valid(nested[j]))
+                return false;
+        }
+    }
+    return true;
+}
+
 void *record_decode(imp_tx *tx, const ProtobufCMessageDescriptor *type, imp_bytes bytes)
 {
     ProtobufCAllocator arena = {arena_alloc, arena_free, tx};
-    return protobuf_c_message_unpack(type, tx == NULL ? NULL : &arena, bytes.length, bytes.data);
+    ProtobufCAllocator *allocator = tx == NULL ? NULL : &arena;
+    ProtobufCMessage *message =
+        protobuf_c_message_unpack(type, allocator, bytes.length, bytes.data);
+    if (message != NULL && !fields_are_valid(message)) {
+        protobuf_c_message_free_unpacked(message, allocator);
+        message = NULL;
+    }
+    return message;
 }
 
 void record_free(void *message)

@@ -54,15 +54,14 @@ static imp_status check(struct release *release, imp_tx *tx, Job **result, imp_e
                              imp_status_name(status));
     /* Who may not release it learns nothing of it. */
     bool is_owner = record_id_is(job->owner, release->session.principal);
-    release->by_delegate =
-        !is_owner &&
-        record_ids_have(queue->delegates, queue->n_delegates, release->session.principal);
+    release->by_delegate = !is_owner && record_ids_have(queue->delegates, queue->n_delegates,
+                                                        release->session.principal);
     if (!is_owner && !release->by_delegate)
         return imp_error_set(error, IMP_DENIED, "this job is not yours to release");
     if (queue->n_allowed_devices != 0 &&
         !record_ids_have(queue->allowed_devices, queue->n_allowed_devices, release->device.id))
-        return imp_error_set(error, IMP_DENIED, "jobs of queue %s may not be printed on this device",
-                             queue->name);
+        return imp_error_set(error, IMP_DENIED,
+                             "jobs of queue %s may not be printed on this device", queue->name);
     if (queue->n_allowed_principals != 0 &&
         !record_ids_have(queue->allowed_principals, queue->n_allowed_principals,
                          release->session.principal) &&

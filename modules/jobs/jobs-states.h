@@ -13,18 +13,18 @@
 #include <imprimatur/jobs.h>
 
 enum job_situation {
-    JOB_RECEIVING = 0,    /* its documents are coming in */
-    JOB_INCOMPLETE = 1,   /* created, no document yet */
-    JOB_HELD = 2,         /* its owner will release it */
+    JOB_RECEIVING = 0,  /* its documents are coming in */
+    JOB_INCOMPLETE = 1, /* created, no document yet */
+    JOB_HELD = 2,       /* its owner will release it */
     JOB_HELD_PASSWORD = 3,
     JOB_HELD_ACCOUNT = 4,
-    JOB_REVIEW = 5,       /* quarantined: nobody can be named its owner */
-    JOB_UNCERTAIN = 6,    /* a delivery's end is not known; a person decides */
-    JOB_QUEUED = 7,       /* in a device's line, no byte sent */
+    JOB_REVIEW = 5,    /* quarantined: nobody can be named its owner */
+    JOB_UNCERTAIN = 6, /* a delivery's end is not known; a person decides */
+    JOB_QUEUED = 7,    /* in a device's line, no byte sent */
     JOB_CONVERTING = 8,
     JOB_SENDING = 9,
-    JOB_PRINTING = 10,    /* all bytes taken, evidence awaited */
-    JOB_STOPPED = 11,     /* the device is in trouble */
+    JOB_PRINTING = 10, /* all bytes taken, evidence awaited */
+    JOB_STOPPED = 11,  /* the device is in trouble */
     JOB_CONFIRMED = 12,
     JOB_CONFIRMED_WARNINGS = 13,
     JOB_CONFIRMED_ERRORS = 14,
@@ -34,7 +34,7 @@ enum job_situation {
     JOB_CANCELED_OPERATOR = 18,
     JOB_CANCELED_DEVICE = 19,
     JOB_DOCUMENT_LOST = 20,
-    JOB_ABORTED = 21,     /* a direct queue gave up */
+    JOB_ABORTED = 21,          /* a direct queue gave up */
     JOB_STOPPED_PRINTING = 22, /* in trouble after all bytes were taken */
     JOB_SITUATION_COUNT
 };
@@ -43,20 +43,20 @@ enum job_event {
     JOB_COMMIT_HOLD,
     JOB_COMMIT_DIRECT,
     JOB_COMMIT_REVIEW,
-    JOB_CLAIMED,       /* an administrator named the owner of a quarantined job */
-    JOB_RELEASE,       /* claimed for a device, waits in its line */
-    JOB_START,         /* its delivery begins */
-    JOB_SENT,          /* the transport took the last byte */
+    JOB_CLAIMED, /* an administrator named the owner of a quarantined job */
+    JOB_RELEASE, /* claimed for a device, waits in its line */
+    JOB_START,   /* its delivery begins */
+    JOB_SENT,    /* the transport took the last byte */
     JOB_TROUBLE,
     JOB_TROUBLE_OVER,
-    JOB_EVIDENCE,      /* the device said that it is done */
+    JOB_EVIDENCE, /* the device said that it is done */
     JOB_EVIDENCE_WARNINGS,
     JOB_EVIDENCE_ERRORS,
-    JOB_NO_EVIDENCE,   /* none possible, or none in time */
-    JOB_RETURN,        /* the delivery failed before byte 1: back to its owner */
-    JOB_RETRY,         /* the same on a direct queue: back into the line */
-    JOB_GIVE_UP,       /* a direct queue's last try failed */
-    JOB_DOUBT,         /* failed after byte 1, or the server crashed meanwhile */
+    JOB_NO_EVIDENCE, /* none possible, or none in time */
+    JOB_RETURN,      /* the delivery failed before byte 1: back to its owner */
+    JOB_RETRY,       /* the same on a direct queue: back into the line */
+    JOB_GIVE_UP,     /* a direct queue's last try failed */
+    JOB_DOUBT,       /* failed after byte 1, or the server crashed meanwhile */
     JOB_CANCEL_USER,
     JOB_CANCEL_OPERATOR,
     JOB_CANCEL_DEVICE,

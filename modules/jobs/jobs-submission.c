@@ -219,8 +219,7 @@ imp_status submission_put_tx(struct jobs *jobs, imp_tx *tx, const uint8_t hash[I
     return record_put(tx, jobs->tables.submission, (imp_bytes){hash, IMP_HASH_SIZE}, &row);
 }
 
-imp_status submission_forget_tx(struct jobs *jobs, imp_tx *tx,
-                                const struct submission_batch *batch)
+imp_status submission_forget_tx(struct jobs *jobs, imp_tx *tx, const struct submission_batch *batch)
 {
     for (uint32_t i = 0; i < batch->count; i++) {
         imp_status status;
@@ -239,8 +238,7 @@ imp_status submission_sweep_tx(struct jobs *jobs, imp_tx *tx, uint32_t limit)
     imp_cursor *cursor;
     imp_bytes key, value;
     int64_t oldest = imp_now() - atomic_load(&jobs->settings.submission_window);
-    imp_status status =
-        imp_cursor_open(tx, jobs->tables.submission, (imp_bytes){"", 0}, &cursor);
+    imp_status status = imp_cursor_open(tx, jobs->tables.submission, (imp_bytes){"", 0}, &cursor);
     if (status != IMP_OK)
         return status;
     while (limit-- > 0 && (status = imp_cursor_next(cursor, &key, &value)) == IMP_OK) {

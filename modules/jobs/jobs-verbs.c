@@ -122,8 +122,7 @@ static void job_show(imp_self *self IMP_UNUSED, void *instance, imp_request *req
         imp_device device = {.size = sizeof device};
         imp_status found;
         Queue *queue = queue_load(jobs, tx, &queue_id, &found);
-        if (imp_id_is_zero(device_id) ||
-            imp_device_get(jobs->self, &device_id, &device) != IMP_OK)
+        if (imp_id_is_zero(device_id) || imp_device_get(jobs->self, &device_id, &device) != IMP_OK)
             device.name[0] = '\0';
         imp_job_view view = {
             .size = sizeof view,

@@ -182,10 +182,10 @@ static bool show(struct listing *listing, const Job *job, uint32_t position)
         .position = position,
         .is_owner = is_owner,
         .is_delivery_uncertain = job->situation == JOB_UNCERTAIN,
-        .owner = argument.show_owner && listing->personal != NULL ? listing->personal->user_name
-                                                                  : "",
-        .job_name = argument.show_name && listing->personal != NULL ? listing->personal->job_name
-                                                                    : "",
+        .owner =
+            argument.show_owner && listing->personal != NULL ? listing->personal->user_name : "",
+        .job_name =
+            argument.show_name && listing->personal != NULL ? listing->personal->job_name : "",
         .document_bytes = job->bytes,
         .document_count = (uint32_t)job->n_documents,
         .received = job->received,

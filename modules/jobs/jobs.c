@@ -129,8 +129,7 @@ static imp_status jobs_check(const void *block, imp_error *error)
     if (conf->retry_longest < conf->retry_first)
         return imp_error_set(error, IMP_INVALID, "retry_longest is shorter than retry_first");
     if (conf->record_retention < conf->name_retention)
-        return imp_error_set(error, IMP_INVALID,
-                             "record_retention is shorter than name_retention");
+        return imp_error_set(error, IMP_INVALID, "record_retention is shorter than name_retention");
     return IMP_OK;
 }
 
@@ -153,12 +152,12 @@ static imp_status open_tables(struct jobs *jobs, imp_error *error)
         const char *name;
         imp_table **table;
     } rows[] = {
-        {"queue", &tables->queue},           {"queue_name", &tables->queue_name},
-        {"counter", &tables->counter},       {"job", &tables->job},
-        {"job_id", &tables->job_id},         {"queued", &tables->queued},
-        {"owned", &tables->owned},           {"due", &tables->due},
-        {"personal", &tables->personal},     {"delivery", &tables->delivery},
-        {"line", &tables->line},             {"submission", &tables->submission},
+        {"queue", &tables->queue},       {"queue_name", &tables->queue_name},
+        {"counter", &tables->counter},   {"job", &tables->job},
+        {"job_id", &tables->job_id},     {"queued", &tables->queued},
+        {"owned", &tables->owned},       {"due", &tables->due},
+        {"personal", &tables->personal}, {"delivery", &tables->delivery},
+        {"line", &tables->line},         {"submission", &tables->submission},
         {"clock", &tables->clock},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -191,7 +190,8 @@ static void register_metrics(struct jobs *jobs)
          "Deliveries that put nothing on their device"},
         {&metrics->uncertain, IMP_METRIC_COUNTER, "deliveries_uncertain_total",
          "Deliveries whose end is not known"},
-        {&metrics->expired, IMP_METRIC_COUNTER, "expired_total", "Jobs that nobody released in time"},
+        {&metrics->expired, IMP_METRIC_COUNTER, "expired_total",
+         "Jobs that nobody released in time"},
         {&metrics->canceled, IMP_METRIC_COUNTER, "canceled_total", "Jobs canceled"},
         {&metrics->sweeping, IMP_METRIC_GAUGE, "sweeping",
          "1: expiry runs; 0: stopped because of the clock"},

@@ -42,9 +42,9 @@ static void use_job(const Job *job)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    const ProtobufCMessageDescriptor *const types[] = {JOB_TYPE,      QUEUE_TYPE,      DELIVERY_TYPE,
-                                                       PERSONAL_TYPE, SUBMISSION_TYPE, COUNTER_TYPE,
-                                                       CLOCK_TYPE};
+    const ProtobufCMessageDescriptor *const types[] = {
+        JOB_TYPE,        QUEUE_TYPE,   DELIVERY_TYPE, PERSONAL_TYPE,
+        SUBMISSION_TYPE, COUNTER_TYPE, CLOCK_TYPE};
     struct line_row row;
     if (size == 0)
         return 0;

@@ -28,8 +28,7 @@ struct jobs_fixture *fixture_now;
 
 /* ---- stand-ins ---- */
 
-static imp_status accounts_find_user(imp_self *provider, const char *name,
-                                     imp_principal *principal)
+static imp_status accounts_find_user(imp_self *provider, const char *name, imp_principal *principal)
 {
     (void)provider;
     bool is_alice = strcmp(name, "alice") == 0;
@@ -145,14 +144,14 @@ static void fixture_open(struct jobs_fixture *fixture)
     fixture->stand_ins = self_new_for_test("stand-ins");
     assert_int_equal(store_open(&options, &fixture->store, &error), IMP_OK);
     store_set_current(fixture->store);
-    assert_int_equal(store_table_declare(fixture->store, fixture->self, "jobs", jobs_table_specs,
-                                         NULL, &error),
-                     IMP_OK);
+    assert_int_equal(
+        store_table_declare(fixture->store, fixture->self, "jobs", jobs_table_specs, NULL, &error),
+        IMP_OK);
     assert_int_equal(service_offer_for_test(fixture->stand_ins, "accounts", 1, &accounts), IMP_OK);
     assert_int_equal(service_offer_for_test(fixture->stand_ins, "devices", 1, &devices), IMP_OK);
     assert_int_equal(service_offer_for_test(fixture->stand_ins, "audit", 1, &audit), IMP_OK);
-    assert_int_equal(
-        service_offer_for_test(fixture->stand_ins, "transport.socket", 1, &transport), IMP_OK);
+    assert_int_equal(service_offer_for_test(fixture->stand_ins, "transport.socket", 1, &transport),
+                     IMP_OK);
     imp_status status =
         imp_module_descriptor.start(fixture->self, &fixture->conf, &instance, &error);
     if (status != IMP_OK)
@@ -340,8 +339,8 @@ struct fixture_answer fixture_submit(struct jobs_fixture *fixture,
     if (submit->submission != NULL)
         attributes.submission = (imp_bytes){submit->submission, strlen(submit->submission)};
     const imp_jobs_v1 *service = fixture_service();
-    answer.status = service->intake_begin(fixture->self, fixture->self, &options, &intake,
-                                          &answer.error);
+    answer.status =
+        service->intake_begin(fixture->self, fixture->self, &options, &intake, &answer.error);
     if (answer.status != IMP_OK)
         return answer;
     assert_int_equal(imp_intake_document(intake, &document, &answer.error), IMP_OK);

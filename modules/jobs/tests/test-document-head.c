@@ -80,14 +80,14 @@ static void a_drivers_header_is_read_whole(void **state)
     assert_span(&head, text, IMP_SPAN_PJL_ENTER, "@PJL ENTER LANGUAGE = PCLXL\r\n");
     assert_int_equal(spans_of(&head, IMP_SPAN_PJL_COPIES), 2);
     assert_int_equal(spans_of(&head, IMP_SPAN_PJL_HEADER), 1);
-    assert_ptr_equal(strstr(text, "@PJL ENTER"),
-                     text + head.spans[head.span_count - 1].offset +
-                         head.spans[head.span_count - 1].length);
+    assert_ptr_equal(strstr(text, "@PJL ENTER"), text + head.spans[head.span_count - 1].offset +
+                                                     head.spans[head.span_count - 1].length);
 }
 
 static void job_lines_name_the_job_but_stay(void **state)
 {
-    static const char text[] = UEL "@PJL JOB NAME = \"Letter\" DISPLAY = \"x\"\n@PJL EOJ\n%PDF-1.7\n";
+    static const char text[] =
+        UEL "@PJL JOB NAME = \"Letter\" DISPLAY = \"x\"\n@PJL EOJ\n%PDF-1.7\n";
     (void)state;
     imp_document_head head = look(text);
     assert_string_equal(head.job_name, "Letter");

@@ -71,8 +71,8 @@ static void jobs_are_there_after_a_restart(void **state)
 {
     (void)state;
     imp_id small = fixture_job(&fx, "hold", "alice");
-    struct fixture_answer large =
-        fixture_submit(&fx, &(struct fixture_submit){"hold", "bob", "Big", NULL, NULL, NULL, 300000});
+    struct fixture_answer large = fixture_submit(
+        &fx, &(struct fixture_submit){"hold", "bob", "Big", NULL, NULL, NULL, 300000});
     assert_int_equal(large.status, IMP_OK);
     fixture_restart(&fx);
     assert_int_equal(fixture_situation(&fx, small), JOB_HELD);
@@ -150,12 +150,13 @@ static void an_abandoned_or_unfinished_intake_leaves_nothing(void **state)
 
 static void owner_and_title_come_from_pjl_where_the_queue_says_so(void **state)
 {
-    static const char text[] = "\033%-12345X@PJL SET USERNAME=\"bob\"\n@PJL SET JOBNAME=\"Inside\"\n"
-                               "@PJL ENTER LANGUAGE=PDF\n%PDF-1.7\n";
+    static const char text[] =
+        "\033%-12345X@PJL SET USERNAME=\"bob\"\n@PJL SET JOBNAME=\"Inside\"\n"
+        "@PJL ENTER LANGUAGE=PDF\n%PDF-1.7\n";
     (void)state;
-    fixture_queue(&fx,
-                  &(struct fixture_queue){.name = "pjl", .flags = IMP_QUEUE_OWNER_FROM_PJL});
-    struct fixture_submit submit = {.queue = "pjl", .user = "anonymous", .title = "x", .text = text};
+    fixture_queue(&fx, &(struct fixture_queue){.name = "pjl", .flags = IMP_QUEUE_OWNER_FROM_PJL});
+    struct fixture_submit submit = {
+        .queue = "pjl", .user = "anonymous", .title = "x", .text = text};
     struct fixture_answer answer = fixture_submit(&fx, &submit);
     assert_int_equal(fixture_situation(&fx, answer.result.id), JOB_HELD);
     assert_int_equal(fixture_release(&fx, answer.result.id, fx.bob_session, fx.printer).status,
@@ -174,7 +175,8 @@ static void owner_and_title_come_from_pjl_where_the_queue_says_so(void **state)
 static void a_retry_after_a_lost_acknowledgement_is_the_same_job(void **state)
 {
     (void)state;
-    struct fixture_submit submit = {.queue = "hold", .user = "alice", .submission = "cfA1", .size = 9};
+    struct fixture_submit submit = {
+        .queue = "hold", .user = "alice", .submission = "cfA1", .size = 9};
     struct fixture_answer first = fixture_submit(&fx, &submit);
     assert_int_equal(first.status, IMP_OK);
     fixture_restart(&fx); /* the acknowledgement was never written */
@@ -191,7 +193,8 @@ static void a_retry_after_a_lost_acknowledgement_is_the_same_job(void **state)
 static void a_submission_after_an_acknowledgement_is_a_new_job(void **state)
 {
     (void)state;
-    struct fixture_submit submit = {.queue = "hold", .user = "alice", .submission = "cfA1", .size = 9};
+    struct fixture_submit submit = {
+        .queue = "hold", .user = "alice", .submission = "cfA1", .size = 9};
     struct fixture_answer first = fixture_submit(&fx, &submit);
     assert_false(fixture_submit(&fx, &submit).result.is_retry); /* not yet acknowledged, same run */
     fixture_service()->acknowledged(fx.self, &first.result.id);
@@ -512,8 +515,7 @@ static void held_jobs_expire_and_their_traces_go_in_time(void **state)
 static void kept_documents_go_when_their_time_is_over(void **state)
 {
     (void)state;
-    fixture_queue(&fx,
-                  &(struct fixture_queue){.name = "keep", .keep_after = 600 * IMP_SECOND});
+    fixture_queue(&fx, &(struct fixture_queue){.name = "keep", .keep_after = 600 * IMP_SECOND});
     imp_id job = fixture_job(&fx, "keep", "alice");
     assert_int_equal(fixture_release(&fx, job, fx.alice_session, fx.printer).status, IMP_OK);
     fixture_settle(&fx);

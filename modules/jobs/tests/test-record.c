@@ -23,7 +23,7 @@ static void a_job_comes_out_as_it_went_in(void **state)
     Job job = JOB_INIT;
     size_t length;
     document.size = 12345;
-    document.detected_format = (char *)(uintptr_t)"application/pdf";
+    document.detected_format = (char *)(uintptr_t) "application/pdf";
     job.schema = JOBS_SCHEMA;
     job.sequence = UINT64_C(0x1122334455667788);
     job.id = record_id(&id);
@@ -76,6 +76,10 @@ static void broken_records_are_refused(void **state)
     (void)state;
     for (size_t i = 0; i < 3; i++)
         assert_null(record_decode(NULL, JOB_TYPE, (imp_bytes){broken[i], i == 2 ? 1 : 6}));
+    static const uint8_t field_zero[] = {0x80, 0x00, 0x28},
+                         nested_zero[] = {0x4a, 0x02, 0x00, 0x28};
+    assert_null(record_decode(NULL, QUEUE_TYPE, (imp_bytes){field_zero, sizeof field_zero}));
+    assert_null(record_decode(NULL, JOB_TYPE, (imp_bytes){nested_zero, sizeof nested_zero}));
     ProtobufCBinaryData short_id = record_bytes("abc", 3);
     assert_true(imp_id_is_zero(record_id_get(short_id)));
 }
@@ -126,8 +130,8 @@ static void queue_names_are_found_as_clients_write_them(void **state)
     assert_string_equal(folded, "hold");
     assert_true(queue_name_fold("PRINTERS/a.b_c-1", folded));
     assert_string_equal(folded, "a.b_c-1");
-    static const char *const bad[] = {"",      "printers/", "a/b", "../x", "-o", ".hidden",
-                                      "a b",   "a\nb",      "a%s", "\xc3\xbc"};
+    static const char *const bad[] = {"",        "printers/", "a/b",  "../x", "-o",
+                                      ".hidden", "a b",       "a\nb", "a%s",  "\xc3\xbc"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_false(queue_name_fold(bad[i], folded));
     char longest[IMP_NAME_MAX + 1];

@@ -15,7 +15,10 @@
 #include <imprimatur/service.h>
 #include <imprimatur/store.h>
 
-#define IMP_EVENTS_V1 {"events", 1}
+#define IMP_EVENTS_V1                                                                              \
+    {                                                                                              \
+        "events", 1                                                                                \
+    }
 
 typedef struct imp_event {
     uint32_t size;
@@ -24,8 +27,8 @@ typedef struct imp_event {
     const char *name;        /* "job.state", "device.alert": [a-z.-]+, at most 47 */
     const char *object_kind; /* "job" | "device" | "queue" | "delivery" */
     imp_id object;
-    imp_id about;            /* a second object, such as the job's device; zero: none */
-    const char *detail;      /* key=value pairs of ids, numbers and constant words; at most 200 */
+    imp_id about;       /* a second object, such as the job's device; zero: none */
+    const char *detail; /* key=value pairs of ids, numbers and constant words; at most 200 */
 } imp_event;
 
 typedef struct imp_events_v1 {

@@ -16,7 +16,10 @@
 #include <imprimatur/service.h>
 #include <imprimatur/ticket.h>
 
-#define IMP_RENDITIONS_V1 {"renditions", 1}
+#define IMP_RENDITIONS_V1                                                                          \
+    {                                                                                              \
+        "renditions", 1                                                                            \
+    }
 
 typedef int32_t imp_rendition_stage;
 #define IMP_STAGE_CONVERT ((imp_rendition_stage)0)
@@ -27,12 +30,12 @@ typedef int32_t imp_rendition_stage;
 typedef struct imp_render_request {
     uint32_t size;
     imp_id job;
-    uint32_t document;           /* index within the job */
-    imp_ticket ticket;           /* resolved */
-    const char *const *formats;  /* MIME media types that are accepted, best first */
+    uint32_t document;          /* index within the job */
+    imp_ticket ticket;          /* resolved */
+    const char *const *formats; /* MIME media types that are accepted, best first */
     uint32_t format_count;
-    uint64_t bytes_max;          /* of the result */
-    int64_t time_max;            /* us of work */
+    uint64_t bytes_max; /* of the result */
+    int64_t time_max;   /* us of work */
 } imp_render_request;
 
 /* A stream of the result; read like a delivery's documents. */
@@ -41,8 +44,8 @@ typedef struct imp_rendition imp_rendition;
 typedef struct imp_renditions_v1 {
     uint32_t size;
     void (*render)(imp_self *provider, imp_self *caller, const imp_render_request *request,
-                   void (*done)(imp_status status, imp_rendition *rendition,
-                                const imp_error *error, void *arg),
+                   void (*done)(imp_status status, imp_rendition *rendition, const imp_error *error,
+                                void *arg),
                    void *arg);
 } imp_renditions_v1;
 

@@ -13,7 +13,10 @@
 
 #include <imprimatur/base.h>
 
-#define IMP_TASKS_V1 {"tasks", 1}
+#define IMP_TASKS_V1                                                                               \
+    {                                                                                              \
+        "tasks", 1                                                                                 \
+    }
 
 typedef int32_t imp_task_kind;
 #define IMP_TASK_SEND_FILE ((imp_task_kind)1)
@@ -23,7 +26,7 @@ typedef int32_t imp_task_kind;
 #define IMP_TASK_CAPTURE ((imp_task_kind)5)  /* record what a device sends */
 
 typedef int32_t imp_task_state;
-#define IMP_TASK_WAITING ((imp_task_state)0)   /* for approval, its time, or an idle device */
+#define IMP_TASK_WAITING ((imp_task_state)0) /* for approval, its time, or an idle device */
 #define IMP_TASK_RUNNING ((imp_task_state)1)
 #define IMP_TASK_DONE ((imp_task_state)2)
 #define IMP_TASK_FAILED ((imp_task_state)3)
@@ -37,10 +40,10 @@ typedef struct imp_task {
     imp_task_state state;
     const imp_id *targets; /* devices */
     uint32_t target_count;
-    imp_id asked_by;          /* principal */
+    imp_id asked_by; /* principal */
     const imp_id *approved_by;
     uint32_t approval_count, approvals_needed;
-    int64_t not_before;       /* imp_now(); 0: at once */
+    int64_t not_before; /* imp_now(); 0: at once */
     bool only_when_idle;
     uint32_t attempts;
     imp_id artefact;          /* the file to send, or that was made; zero: none */
