@@ -100,7 +100,8 @@ static imp_status write_mark(int fd, char letter, uint32_t crashes, const char *
 {
     char line[LINE_SIZE];
     int length = snprintf(line, sizeof(line), "%c %u %s\n", letter, crashes, identity);
-    if (ftruncate(fd, 0) != 0 || pwrite(fd, line, (size_t)length, 0) != length)
+    /* In this order: a process that is killed in between leaves a whole line first. */
+    if (pwrite(fd, line, (size_t)length, 0) != length || ftruncate(fd, length) != 0)
         return IMP_IO;
     return IMP_OK;
 }

@@ -51,7 +51,9 @@ def load(file):
 
 def tests_of(file):
     """(name, TestCase) of every test in the file, in the order of the text."""
-    suite = unittest.defaultTestLoader.loadTestsFromModule(load(file))
+    loader = unittest.TestLoader()
+    loader.testMethodPrefix = "test_"  # a helper may be called testdata
+    suite = loader.loadTestsFromModule(load(file))
     found = []
 
     def walk(item):

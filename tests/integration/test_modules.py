@@ -6,6 +6,7 @@ import socket
 import unittest
 
 from harness import ServerTest, needs_root, not_under, tsan
+from harness.deadline import Deadline
 from harness.instance import CtlError, StartFailed
 
 
@@ -33,6 +34,8 @@ class ModuleTest(ServerTest):
 
     def failed(self, instance, module):
         """The reason that the log gives for a module that was left out: exactly one line."""
+        # The log's thread may be behind the readiness that the supervisor tells.
+        instance.wait_log("module.failed", module=module)
         lines = instance.log.find("module.failed", module=module)
         self.assertEqual(len(lines), 1, [line.text for line in lines])
         return lines[0].fields["reason"]
@@ -67,7 +70,7 @@ class Starting(ModuleTest):
         # By name t-clock would come first anyway; "t-watch" is to be stopped first, too.
         instance = self.instance_with("t-watch", "t-clock", t_clock={"value": 41})
         instance.start()
-        self.assertEqual(instance.log.find("t-watch.start")[0].fields["clock"], "41")
+        self.assertEqual(instance.wait_log("t-watch.start").fields["clock"], "41")
         answer = instance.ctl("t-watch", "read")
         answer = answer[0] if isinstance(answer, list) else answer
         self.assertEqual((answer["control"], answer["worker"]), (41, 41))
@@ -119,7 +122,7 @@ class Refused(ModuleTest):
             line = [line for line in output.splitlines() if line.startswith(f"module {name}: ")]
             self.assertEqual(len(line), 1, output)
             self.assertIn(words.replace("'", '"'), line[0])
-        self.assertEqual(len(instance.log.find("module.started", module="t-all")), 1)
+        instance.wait_log("module.started", module="t-all")
         instance.stop()
 
     def test_files_that_are_no_modules(self):
@@ -158,7 +161,7 @@ class Refused(ModuleTest):
         self.assertEqual(self.failed(instance, "t-refuses"), "its start failed: not in the mood")
         self.assertEqual(self.failed(instance, "t-late"),
                          "its loop_enter failed: one loop is enough")
-        self.assertEqual(instance.log.find("t-late.stop")[0].fields["entered"], "0")
+        self.assertEqual(instance.wait_log("t-late.stop").fields["entered"], "0")
         self.assertEqual([row["module"] for row in instance.ctl("hook", "list")], ["t-all"])
         with self.assertRaises(CtlError):
             instance.ctl("t-refuses", "verb")
@@ -246,14 +249,13 @@ class Surviving(ModuleTest):
             self.assertTrue(mark.read().startswith("S 0 "))
 
     def wait_mark(self, instance, name):
-        # The last module to start is in its start when its mark is there.
+        """Until the module is in its start: then its mark is written."""
         instance.wait_log("module.started", 30, module="t-all")
-        deadline = 200
-        while not (instance.state / "module-starts" / name).exists() and deadline > 0:
-            deadline -= 1
-            instance.process.poll()
+        mark = instance.state / "module-starts" / name
+        deadline = Deadline(30, f"the mark of {name}")
+        while not (mark.exists() and mark.stat().st_size > 0):
+            deadline.remaining()
             os.sched_yield()
-        self.assertTrue((instance.state / "module-starts" / name).exists())
 
 
 class Reload(ModuleTest):

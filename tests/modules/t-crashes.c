@@ -9,7 +9,7 @@ static imp_status start(imp_self *self, const void *conf, void **instance, imp_e
     (void)instance;
     (void)error;
     /* The compiler must not see that it is NULL. */
-    int *volatile nowhere = NULL;
+    volatile int *volatile nowhere = NULL;
     *nowhere = 1;
     return IMP_OK;
 }

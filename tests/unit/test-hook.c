@@ -18,7 +18,7 @@
 /* What the hooks of a test do and have done. */
 struct trace {
     char text[256];
-    imp_hook_answer answer;    /* of the hook named `answering` */
+    imp_hook_answer answer; /* of the hook named `answering` */
     const char *answering;
     imp_hook_run *suspended;
     bool resumes_inside;
