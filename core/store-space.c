@@ -4,9 +4,9 @@
  * door.
  *
  * A commit that grows the file, or fills a hole, makes the file system write metadata with it; one into
- * zeros that lie on the disk does not. So a thread of its own appends zeros as soon as less than a step
- * is left. It only ever appends (O_APPEND): should a commit overtake it, then what the commit wrote is
- * in front of the end of file and can't be overwritten.
+ * zeros that lie on the disk does not. So a thread of its own appends zeros, a step at a time, as soon
+ * as less than half a step is left. It only ever appends (O_APPEND): should a commit overtake it, then
+ * what the commit wrote is in front of the end of file and can't be overwritten.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -83,7 +83,7 @@ static uint64_t affordable(const struct store *store)
 }
 
 /* Appends zeros and syncs them. False with errno when nothing could be added. */
-static bool extend(struct store *store)
+static bool extend(struct store *store, int *sync_error)
 {
     uint64_t wanted = affordable(store);
     uint64_t added = 0;
@@ -103,17 +103,19 @@ static bool extend(struct store *store)
         IMP_CRASH_POINT("store.extending");
     }
     free(zeros);
-    if (added > 0 && fdatasync(store->data_fd) != 0) {
-        /* Not fatal: nothing was promised for these zeros. Commits sync what they write themselves. */
-        imp_log_limited(NULL, 60000, IMP_LOG_ERROR, "store.extend-sync", "errno=%d", errno);
+    /* A commit may lie among what this sync was for, so it is as fatal as a commit's own. */
+    if (added > 0 && fdatasync(store->data_fd) != 0 && errno != ENOSPC && errno != EDQUOT) {
+        *sync_error = errno;
     }
     errno = reason;
     return added > 0;
 }
 
-static void extend_and_judge(struct store *store)
+/* 0, or the error of a sync that failed. */
+static int extend_and_judge(struct store *store)
 {
-    bool is_extended = extend(store);
+    int sync_error = 0;
+    bool is_extended = extend(store, &sync_error);
     int reason = errno;
     count_pages(store);
     bool was_short = atomic_exchange(&store->is_short, !is_extended);
@@ -125,11 +127,21 @@ static void extend_and_judge(struct store *store)
         imp_log(NULL, IMP_LOG_NOTICE, "store.space-again", "file_bytes=%llu",
                 (unsigned long long)atomic_load(&store->file_bytes));
     }
+    return sync_error;
+}
+
+static void extend_or_end(struct store *store)
+{
+    int code = extend_and_judge(store);
+    if (code != 0) {
+        store_fatal(store, code, "the store's file could not be synced");
+    }
 }
 
 static bool is_extension_due(struct store *store)
 {
-    return room_of(store) < store->extend_step && atomic_load(&store->file_bytes) < store->map_size;
+    return room_of(store) < store->extend_step / 2 &&
+           atomic_load(&store->file_bytes) < store->map_size;
 }
 
 static void *extender_main(void *arg)
@@ -144,7 +156,7 @@ static void *extender_main(void *arg)
         store->space_wanted = false;
         store->space_running = true;
         pthread_mutex_unlock(&store->space_lock);
-        extend_and_judge(store);
+        extend_or_end(store);
         pthread_mutex_lock(&store->space_lock);
         store->space_running = false;
         pthread_cond_broadcast(&store->space_done);
@@ -157,7 +169,10 @@ imp_status store_space_start(struct store *store, bool is_new, imp_error *error)
 {
     count_pages(store);
     if (is_extension_due(store) && !store->is_read_only) {
-        extend_and_judge(store);
+        int code = extend_and_judge(store);
+        if (code != 0) {
+            return store_error(error, code, "its file can't be synced");
+        }
         if (is_new && room_of(store) < SMALLEST_START && room_of(store) < store->extend_step / 2) {
             return imp_error_set(error, IMP_NO_SPACE, "the disk has no room for a store in %s",
                                  store->folder);
@@ -194,7 +209,7 @@ void store_space_stop(struct store *store)
 static void ask_for_more(struct store *store)
 {
     if (!store->has_extender) {
-        extend_and_judge(store);
+        extend_or_end(store);
         return;
     }
     pthread_mutex_lock(&store->space_lock);
