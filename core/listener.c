@@ -188,7 +188,7 @@ static imp_status listener_assign(struct listener *listener, imp_error *error)
     const struct serving *serving = serving_of(listener->module);
     const struct listener_view *old = listener->view;
 
-    if (old != NULL && old->self == (serving != NULL ? serving->self : NULL))
+    if (old->self == (serving != NULL ? serving->self : NULL))
         return IMP_OK;
     struct listener_view *view =
         view_new(old->tls, old->proxy, old->allow, old->allow_count, serving);

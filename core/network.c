@@ -34,8 +34,7 @@ imp_status imp_network_parse(const char *text, imp_network *network, imp_error *
     if (slash != NULL) {
         char *end;
         bits = strtol(slash + 1, &end, 10);
-        if (slash[1] < '0' || slash[1] > '9' || *end != '\0' ||
-            bits > family_bits(network->family))
+        if (slash[1] < '0' || slash[1] > '9' || *end != '\0' || bits > family_bits(network->family))
             goto bad;
     }
     if (network->family == 6 && bits >= 96 &&
@@ -56,7 +55,8 @@ imp_status imp_network_parse(const char *text, imp_network *network, imp_error *
     return IMP_OK;
 bad:
     return imp_error_set(error, IMP_INVALID,
-                         "network \"%s\": expected an address such as 192.0.2.7 or 192.0.2.0/24", text);
+                         "network \"%s\": expected an address such as 192.0.2.7 or 192.0.2.0/24",
+                         text);
 }
 
 void imp_network_shorten(imp_network *network, uint8_t length)

@@ -92,7 +92,8 @@ uint8_t *record_encode(const void *message, size_t *length)
 
 ProtobufCBinaryData record_id(const imp_id *id)
 {
-    return imp_id_is_zero(*id) ? (ProtobufCBinaryData){0} : record_bytes(id->bytes, 16);
+    ProtobufCBinaryData none = {0};
+    return imp_id_is_zero(*id) ? none : record_bytes(id->bytes, 16);
 }
 
 imp_id record_id_get(ProtobufCBinaryData field)

@@ -77,7 +77,7 @@ static void test_names_that_could_mislead_are_refused(void **state)
     assert_false(imp_name_is_valid("a\nb"));
     assert_false(imp_name_is_valid("a\x7f"));
     assert_false(imp_name_is_valid("a\xc2\x85"));     /* C1 */
-    assert_false(imp_name_is_valid("a\xe2\x80\xae"));  /* right-to-left override */
+    assert_false(imp_name_is_valid("a\xe2\x80\xae")); /* right-to-left override */
     assert_false(imp_name_is_valid("a\xff"));
 }
 

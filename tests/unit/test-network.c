@@ -50,10 +50,20 @@ static void test_a_form_reads_back(void **state)
 static void test_what_is_no_network_is_refused(void **state)
 {
     (void)state;
-    static const char *const wrong[] = {
-        "",          "/24",           "192.0.2.0/",   "192.0.2.0/33", "192.0.2.7/24", "host",
-        "192.0.2",   "192.0.2.0/-1",  "::/129",       "fe80::1%eth0", "192.0.2.0/2x",
-        "::/ 7",     "1.2.3.4/99999999999999999999", "192.0.2.0/+8"};
+    static const char *const wrong[] = {"",
+                                        "/24",
+                                        "192.0.2.0/",
+                                        "192.0.2.0/33",
+                                        "192.0.2.7/24",
+                                        "host",
+                                        "192.0.2",
+                                        "192.0.2.0/-1",
+                                        "::/129",
+                                        "fe80::1%eth0",
+                                        "192.0.2.0/2x",
+                                        "::/ 7",
+                                        "1.2.3.4/99999999999999999999",
+                                        "192.0.2.0/+8"};
     imp_network result;
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         assert_int_equal(imp_network_parse(wrong[i], &result, NULL), IMP_INVALID);

@@ -245,7 +245,8 @@ static void test_random_batches_with_failing_closures_match_a_model(void **state
             model_seed = seed++;
             uint32_t batch = 1 + roll(40);
             for (uint32_t i = 0; i < batch; i++) {
-                steps[i] = (struct step){.table = table, .seed = seed++, .fails = roll(4) == 0};
+                steps[i] = (struct step){.table = table, .seed = seed, .fails = roll(4) == 0};
+                seed++;
                 assert_int_equal(store_write(store, NULL, (imp_write_queue)roll(2), step_and_keep,
                                              step_done, &steps[i]),
                                  IMP_OK);

@@ -118,7 +118,7 @@ static void seeds_write(const char *folder)
 {
     struct spool_document document = {
         .format = SPOOL_FORMAT, .key = {.slot = 9, .generation = 4}, .size = 1000};
-    uint8_t packed[SPOOL_DOCUMENT_PACKED_MAX], text[200] = {'t'}, bytes[SEGMENT_HEAD + 216];
+    uint8_t packed[SPOOL_DOCUMENT_PACKED_MAX] = {0}, text[200] = {'t'}, bytes[SEGMENT_HEAD + 216];
     struct segment_stream stream = {0};
 
     seed_write(folder, "description", 0, packed, spool_document_pack(&document, packed));

@@ -13,7 +13,10 @@
 #include <imprimatur/service.h>
 #include <imprimatur/store.h>
 
-#define IMP_ACCOUNTS_V1 {"accounts", 1}
+#define IMP_ACCOUNTS_V1                                                                            \
+    {                                                                                              \
+        "accounts", 1                                                                              \
+    }
 
 typedef int32_t imp_principal_kind;
 #define IMP_PRINCIPAL_USER ((imp_principal_kind)1)

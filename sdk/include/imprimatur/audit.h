@@ -13,20 +13,23 @@
 #include <imprimatur/service.h>
 #include <imprimatur/store.h>
 
-#define IMP_AUDIT_V1 {"audit", 1}
+#define IMP_AUDIT_V1                                                                               \
+    {                                                                                              \
+        "audit", 1                                                                                 \
+    }
 
 typedef struct imp_audit_event {
     uint32_t size;
-    const char *action;      /* "job.release", "user.login", "config.reload": [a-z.-]+, at most 47 */
-    imp_id principal;        /* zero: nobody known */
-    uint32_t actor_uid;      /* with principal zero: uid of an administrator at the control socket */
+    const char *action; /* "job.release", "user.login", "config.reload": [a-z.-]+, at most 47 */
+    imp_id principal;   /* zero: nobody known */
+    uint32_t actor_uid; /* with principal zero: uid of an administrator at the control socket */
     bool has_actor_uid;
     const char *place_kind;  /* "device" | "address" | "control" | "" */
     imp_id place;            /* device id, or the id of an address row; zero when unknown */
     const char *object_kind; /* "job" | "queue" | "user" | "device" | "module" | "" */
     imp_id object;
-    imp_status result;       /* IMP_OK, or why it was refused */
-    const char *detail;      /* key=value pairs of ids, numbers and constant words only; at most 200 */
+    imp_status result;  /* IMP_OK, or why it was refused */
+    const char *detail; /* key=value pairs of ids, numbers and constant words only; at most 200 */
 } imp_audit_event;
 
 typedef struct imp_audit_v1 {

@@ -32,17 +32,17 @@
 /* The closed set of outcomes; fixed integers, because enums do not cross the border by value. */
 typedef int32_t imp_status;
 #define IMP_OK ((imp_status)0)
-#define IMP_INVALID ((imp_status)1)     /* the caller's input is wrong */
-#define IMP_NOT_FOUND ((imp_status)2)   /* no such object */
-#define IMP_DENIED ((imp_status)3)      /* the principal may not */
-#define IMP_EXISTS ((imp_status)4)      /* there already */
-#define IMP_BUSY ((imp_status)5)        /* not now; try again when told */
-#define IMP_LIMIT ((imp_status)6)       /* a configured bound was met */
-#define IMP_NO_SPACE ((imp_status)7)    /* disk or quota full */
-#define IMP_IO ((imp_status)8)          /* the system refused */
-#define IMP_CORRUPT ((imp_status)9)     /* stored or received bytes fail their check */
+#define IMP_INVALID ((imp_status)1)      /* the caller's input is wrong */
+#define IMP_NOT_FOUND ((imp_status)2)    /* no such object */
+#define IMP_DENIED ((imp_status)3)       /* the principal may not */
+#define IMP_EXISTS ((imp_status)4)       /* there already */
+#define IMP_BUSY ((imp_status)5)         /* not now; try again when told */
+#define IMP_LIMIT ((imp_status)6)        /* a configured bound was met */
+#define IMP_NO_SPACE ((imp_status)7)     /* disk or quota full */
+#define IMP_IO ((imp_status)8)           /* the system refused */
+#define IMP_CORRUPT ((imp_status)9)      /* stored or received bytes fail their check */
 #define IMP_UNSUPPORTED ((imp_status)10) /* a feature that is not there */
-#define IMP_TIMEOUT ((imp_status)11)    /* a deadline passed */
+#define IMP_TIMEOUT ((imp_status)11)     /* a deadline passed */
 #define IMP_UNAVAILABLE ((imp_status)12) /* the service is not loaded, or is going away */
 
 #define IMP_ERROR_MESSAGE_MAX 248

@@ -23,10 +23,10 @@ typedef struct imp_verb_spec {
     const char *words;     /* "job release" */
     const char *arguments; /* positional: "JOB [FILE]"; brackets = optional; a last "NAME..." takes
                             * all that remain; "" for none */
-    const char *options;   /* "device=DEVICE card user=USER": with = takes a value, without is a flag.
+    const char *options; /* "device=DEVICE card user=USER": with = takes a value, without is a flag.
                             * "<FILE" or ">FILE" as an argument is opened by imprimctl (reading,
                             * creating) and comes as a descriptor */
-    const char *help;      /* one sentence */
+    const char *help;    /* one sentence */
     /* Runs on the control loop; may finish at once or later. */
     void (*run)(imp_self *self, void *instance, imp_request *request);
 } imp_verb_spec;

@@ -12,7 +12,10 @@
 #include <imprimatur/base.h>
 #include <imprimatur/service.h>
 
-#define IMP_DEVICES_V1 {"devices", 1}
+#define IMP_DEVICES_V1                                                                             \
+    {                                                                                              \
+        "devices", 1                                                                               \
+    }
 
 #define IMP_DEVICE_URIS_MAX 8
 #define IMP_URI_MAX 256

@@ -23,7 +23,10 @@
 #include <imprimatur/store.h>
 #include <imprimatur/ticket.h>
 
-#define IMP_JOBS_V1 {"jobs", 1}
+#define IMP_JOBS_V1                                                                                \
+    {                                                                                              \
+        "jobs", 1                                                                                  \
+    }
 
 /* ---- queues ---- */
 
@@ -33,7 +36,7 @@ typedef int32_t imp_queue_release;
 
 typedef int32_t imp_queue_private;
 #define IMP_PRIVATE_OFF ((imp_queue_private)0)
-#define IMP_PRIVATE_SENT ((imp_queue_private)1)      /* shred when the transport took the last byte */
+#define IMP_PRIVATE_SENT ((imp_queue_private)1) /* shred when the transport took the last byte */
 #define IMP_PRIVATE_CONFIRMED ((imp_queue_private)2) /* shred when the delivery is confirmed */
 
 #define IMP_QUEUE_OWNER_FROM_PJL 0x1u  /* @PJL SET USERNAME / JOBNAME name owner and title */
@@ -82,7 +85,8 @@ typedef struct imp_job_attributes {
     const char *host_name; /* as the client calls itself; never an identity */
     uint32_t lpd_number;   /* 0..999 from the control file's name; with has_lpd_number */
     bool has_lpd_number;
-    bool is_quarantined;   /* nobody can be named its owner: kept, to be claimed by an administrator */
+    bool
+        is_quarantined; /* nobody can be named its owner: kept, to be claimed by an administrator */
     imp_ticket ticket;
     /* Names one submission: a retry with the same bytes, documents and digest after a crash that ate
      * the acknowledgement is the same job. Empty: no such check. */
@@ -123,9 +127,10 @@ typedef struct imp_viewer {
     uint32_t size;
     imp_id principal;      /* authenticated; zero: nobody */
     bool is_administrator; /* control socket: sees ids and states of all */
-    const char *user_name; /* claimed, not proved; with `address` it is a proof where host_is_proof */
-    const char *address;   /* numeric address of the one who asks */
-    bool host_is_proof;    /* user name plus submitting host prove ownership */
+    const char
+        *user_name;      /* claimed, not proved; with `address` it is a proof where host_is_proof */
+    const char *address; /* numeric address of the one who asks */
+    bool host_is_proof;  /* user name plus submitting host prove ownership */
 } imp_viewer;
 
 /* RFC 8011 section 5.3.7 */
@@ -144,14 +149,14 @@ typedef struct imp_job_view {
     uint32_t job_id;
     uint32_t lpd_number;
     imp_job_state state;
-    const char *reasons;      /* IPP keywords separated by commas; constant */
-    const char *queue;        /* name */
-    uint32_t position;        /* among the queue's active jobs, from 1; 0 for final states */
-    bool is_owner;            /* the viewer has proved to be the owner */
+    const char *reasons; /* IPP keywords separated by commas; constant */
+    const char *queue;   /* name */
+    uint32_t position;   /* among the queue's active jobs, from 1; 0 for final states */
+    bool is_owner;       /* the viewer has proved to be the owner */
     bool is_delivery_uncertain;
-    const char *owner;        /* "" unless the viewer may see it */
-    const char *job_name;     /* "" unless the viewer may see it */
-    imp_id owner_id;          /* zero when unknown or not to be seen */
+    const char *owner;    /* "" unless the viewer may see it */
+    const char *job_name; /* "" unless the viewer may see it */
+    imp_id owner_id;      /* zero when unknown or not to be seen */
     uint64_t document_bytes;
     uint32_t document_count;
     int64_t received, expires; /* imp_now(); expires 0 = never */
@@ -219,8 +224,8 @@ typedef struct imp_delivery_info {
     uint32_t queue_flags;         /* IMP_QUEUE_* */
     imp_ticket ticket;            /* resolved layers */
     uint32_t document_count;
-    uint64_t document_bytes;      /* of all documents together */
-    const char *user_name;        /* personal; send only as identity_to_device allows */
+    uint64_t document_bytes; /* of all documents together */
+    const char *user_name;   /* personal; send only as identity_to_device allows */
     const char *job_name;
     imp_id owner_id;
 } imp_delivery_info;
@@ -271,14 +276,15 @@ typedef struct imp_document_span { /* bytes of the document's head */
     uint32_t offset, length;
     int32_t kind; /* IMP_SPAN_* */
 } imp_document_span;
-#define IMP_SPAN_PJL_HEADER 1 /* from the UEL to the end of the line before ENTER LANGUAGE or data */
-#define IMP_SPAN_PJL_HOLD 2   /* a line that makes the device keep the job: HOLD, driver PIN, ... */
+#define IMP_SPAN_PJL_HEADER                                                                        \
+    1                       /* from the UEL to the end of the line before ENTER LANGUAGE or data */
+#define IMP_SPAN_PJL_HOLD 2 /* a line that makes the device keep the job: HOLD, driver PIN, ... */
 #define IMP_SPAN_PJL_USERNAME 3
 #define IMP_SPAN_PJL_JOBNAME 4
 #define IMP_SPAN_PJL_COPIES 5 /* SET COPIES or QTY */
 #define IMP_SPAN_PJL_DUPLEX 6
 #define IMP_SPAN_PJL_BINDING 7
-#define IMP_SPAN_PJL_ENTER 8 /* the ENTER LANGUAGE line */
+#define IMP_SPAN_PJL_ENTER 8    /* the ENTER LANGUAGE line */
 #define IMP_SPAN_PJL_JOB_NAME 9 /* NAME="..." within a JOB line: that part alone may be taken out */
 
 #define IMP_DOCUMENT_SPANS_MAX 64
@@ -286,12 +292,12 @@ typedef struct imp_document_span { /* bytes of the document's head */
 
 typedef struct imp_document_head {
     uint32_t size;
-    char format[64];        /* detected MIME media type, "application/octet-stream" when unknown */
-    bool has_pjl;           /* starts with UEL and @PJL */
-    char user_name[256];    /* PJL USERNAME, or %%For: of PostScript; clean UTF-8; "" when none */
-    char job_name[256];     /* PJL JOBNAME or JOB NAME, or %%Title: */
-    uint32_t copies;        /* PJL COPIES x QTY as the device would apply it; 0 when not said */
-    bool asks_hold;         /* HOLD, driver PIN or stored job */
+    char format[64];     /* detected MIME media type, "application/octet-stream" when unknown */
+    bool has_pjl;        /* starts with UEL and @PJL */
+    char user_name[256]; /* PJL USERNAME, or %%For: of PostScript; clean UTF-8; "" when none */
+    char job_name[256];  /* PJL JOBNAME or JOB NAME, or %%Title: */
+    uint32_t copies;     /* PJL COPIES x QTY as the device would apply it; 0 when not said */
+    bool asks_hold;      /* HOLD, driver PIN or stored job */
     uint32_t span_count;
     imp_document_span spans[IMP_DOCUMENT_SPANS_MAX];
 } imp_document_head;
@@ -348,8 +354,7 @@ static inline imp_status imp_intake_begin(imp_self *self, const imp_intake_optio
                                           imp_intake **intake, imp_error *error)
 {
     imp_status status;
-    IMP_JOBS_CALL_(self, status,
-                   imp_error_set(error, IMP_UNAVAILABLE, "service jobs is not there"),
+    IMP_JOBS_CALL_(self, status, imp_error_set(error, IMP_UNAVAILABLE, "service jobs is not there"),
                    intake_begin(call_.provider, self, options, intake, error));
     return status;
 }
@@ -413,8 +418,7 @@ static inline imp_status imp_job_list(imp_self *self, const imp_viewer *viewer,
                                       imp_error *error)
 {
     imp_status status;
-    IMP_JOBS_CALL_(self, status,
-                   imp_error_set(error, IMP_UNAVAILABLE, "service jobs is not there"),
+    IMP_JOBS_CALL_(self, status, imp_error_set(error, IMP_UNAVAILABLE, "service jobs is not there"),
                    job_list(call_.provider, self, viewer, filter, visit, arg, error));
     return status;
 }

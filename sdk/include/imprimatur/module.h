@@ -82,11 +82,11 @@ typedef struct imp_module {
 
 #define IMP_MODULE(...)                                                                            \
     extern const imp_module imp_module_descriptor __asm__("imp_module");                           \
-    __attribute__((visibility("default"), used)) const imp_module imp_module_descriptor = {        \
-        .size = sizeof(imp_module),                                                                \
-        .abi_major = IMP_ABI_MAJOR,                                                                \
-        .abi_minor = IMP_ABI_MINOR,                                                                \
-        __VA_ARGS__}
+    __attribute__((visibility("default"), used))                                                   \
+    const imp_module imp_module_descriptor = {.size = sizeof(imp_module),                          \
+                                              .abi_major = IMP_ABI_MAJOR,                          \
+                                              .abi_minor = IMP_ABI_MINOR,                          \
+                                              __VA_ARGS__}
 
 #define IMP_NOTE_OWNER "Imprimatur"
 #define IMP_NOTE_TYPE 1
@@ -106,10 +106,7 @@ typedef struct imp_module {
         char owner[12];                                                                            \
         char text[sizeof(IMP_NOTE_TEXT_(name, version, requires_, provides_))];                    \
     } imp_module_note __attribute__((section(".note.imprimatur"), used, aligned(4))) = {           \
-        sizeof IMP_NOTE_OWNER,                                                                     \
-        sizeof(IMP_NOTE_TEXT_(name, version, requires_, provides_)),                               \
-        IMP_NOTE_TYPE,                                                                             \
-        IMP_NOTE_OWNER,                                                                            \
-        IMP_NOTE_TEXT_(name, version, requires_, provides_)}
+        sizeof IMP_NOTE_OWNER, sizeof(IMP_NOTE_TEXT_(name, version, requires_, provides_)),        \
+        IMP_NOTE_TYPE, IMP_NOTE_OWNER, IMP_NOTE_TEXT_(name, version, requires_, provides_)}
 
 #endif

@@ -75,9 +75,10 @@ typedef struct imp_option {
 /* A row fails to compile when the field's type does not fit the option's. */
 #define IMP_OPT_CHECK_(conf, field, type_)                                                         \
     ((uint32_t)(offsetof(conf, field) +                                                            \
-                0 * sizeof(char[__builtin_types_compatible_p(__typeof__(((conf *)0)->field), type_) \
-                                    ? 1                                                            \
-                                    : -1])))
+                0 * sizeof(                                                                        \
+                        char[__builtin_types_compatible_p(__typeof__(((conf *)0)->field), type_)   \
+                                 ? 1                                                               \
+                                 : -1])))
 #define IMP_OPT_(type_, ctype, conf, field, def, lo, hi, ch, flags_, help_)                        \
     {                                                                                              \
         .size = sizeof(imp_option), .type = (type_), .flags = (flags_),                            \
@@ -106,6 +107,9 @@ typedef struct imp_option {
         .offset = IMP_OPT_CHECK_(conf, field, imp_group_list), .name = #field, .help = (help_),    \
         .rows = (rows_), .element_size = sizeof(element),                                          \
     }
-#define IMP_OPT_END {.size = sizeof(imp_option), .type = IMP_OPTION_END}
+#define IMP_OPT_END                                                                                \
+    {                                                                                              \
+        .size = sizeof(imp_option), .type = IMP_OPTION_END                                         \
+    }
 
 #endif

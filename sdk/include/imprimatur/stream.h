@@ -87,7 +87,8 @@ IMP_PUBLIC const imp_peer *imp_stream_local(imp_stream *stream);
 IMP_PUBLIC imp_loop *imp_stream_loop(imp_stream *stream);
 IMP_PUBLIC bool imp_stream_is_tls(imp_stream *stream);
 /* Replaces the event table and its argument (a protocol that hands a connection on inside itself). */
-IMP_PUBLIC void imp_stream_set_events(imp_stream *stream, const imp_stream_events *events, void *arg);
+IMP_PUBLIC void imp_stream_set_events(imp_stream *stream, const imp_stream_events *events,
+                                      void *arg);
 /* STARTTLS in place as a server, after the plain answer has been written; input that is already there
  * was pipelined behind the command and is refused: IMP_INVALID, close then (RFC 3207 section 5). */
 IMP_PUBLIC imp_status imp_stream_start_tls(imp_stream *stream);
@@ -110,13 +111,13 @@ IMP_PUBLIC const char *imp_listener_setting(imp_self *self, const char *listener
 /* ---- outgoing ---- */
 
 typedef struct imp_connect_options {
-    uint32_t size;           /* sizeof(imp_connect_options) */
-    const char *host;        /* name or numeric address; names are looked up on a worker */
+    uint32_t size;    /* sizeof(imp_connect_options) */
+    const char *host; /* name or numeric address; names are looked up on a worker */
     uint16_t port;
-    int64_t timeout_us;      /* for look-up, connect and TLS together; 0 = 30 s */
-    bool tls;                /* TLS at once */
-    const char *tls_name;    /* the name the certificate must carry; NULL = host */
-    const uint8_t *tls_pin;  /* SHA-256 of the peer's SubjectPublicKeyInfo; NULL = verify by name */
+    int64_t timeout_us;     /* for look-up, connect and TLS together; 0 = 30 s */
+    bool tls;               /* TLS at once */
+    const char *tls_name;   /* the name the certificate must carry; NULL = host */
+    const uint8_t *tls_pin; /* SHA-256 of the peer's SubjectPublicKeyInfo; NULL = verify by name */
 } imp_connect_options;
 
 /* Starts to connect on the current loop; `connected` or `closed` follows from the loop, never from
