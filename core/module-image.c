@@ -330,6 +330,12 @@ bool module_image_close(struct module_image *image, struct imp_self *self)
     }
     crash_image_remove(image->start);
     write_epitaph(image, self, build_id, build_id_length);
+    module_image_forget(image);
+    return true;
+}
+
+void module_image_forget(struct module_image *image)
+{
     for (struct module_image **at = &images; *at != NULL; at = &(*at)->next)
         if (*at == image) {
             *at = image->next;
@@ -337,7 +343,6 @@ bool module_image_close(struct module_image *image, struct imp_self *self)
         }
     free(image->spelling);
     *image = (struct module_image){.handle = NULL};
-    return true;
 }
 
 const struct module_epitaph *module_epitaph_find(uintptr_t address)

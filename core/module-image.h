@@ -34,6 +34,9 @@ imp_status module_image_open(const struct module_file *file, bool is_kept, struc
  * more either way. */
 bool module_image_close(struct module_image *image, struct imp_self *self);
 
+/* Frees what is known of an image that stays mapped after its close, at the end of the process. */
+void module_image_forget(struct module_image *image);
+
 /* The descriptor against the note. Pure. */
 imp_status module_image_check_descriptor(const imp_module *descriptor, const struct note *note,
                                          imp_error *error);

@@ -161,13 +161,13 @@ static imp_status offer_services(struct module *module, imp_error *error)
     for (; status == IMP_OK && offer != NULL && offer->name != NULL; offer++)
         status = service_offer(module->self, offer, error);
     if (status != IMP_OK)
-        self_end(module->self, SELF_SWEEP); /* nothing was visible yet */
+        self_revoke(module->self, SELF_SWEEP); /* nothing was visible yet */
     return status;
 }
 
 static void withdraw_services(struct module *module)
 {
-    self_end(module->self, SELF_SWEEP);
+    self_revoke(module->self, SELF_SWEEP);
 }
 
 /* What the descriptor requires must be there by now: a provider may have failed to start. */

@@ -51,8 +51,10 @@ static void free_rows(void)
 {
     for (uint32_t i = 0; i < module_row_count; i++) {
         /* A zombie's record is in use by whatever holds it. */
-        if (module_rows[i]->state != SELF_ZOMBIE)
-            free(module_rows[i]);
+        if (module_rows[i]->state == SELF_ZOMBIE)
+            continue;
+        module_image_forget(&module_rows[i]->image);
+        free(module_rows[i]);
     }
     free(module_rows);
     module_rows = NULL;

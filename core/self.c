@@ -181,11 +181,16 @@ static struct self_entry *due_entry(struct imp_self *self, enum self_stage stage
     return due;
 }
 
-void self_end(struct imp_self *self, enum self_stage stage)
+void self_revoke(struct imp_self *self, enum self_stage stage)
 {
     struct self_entry *entry;
     while ((entry = due_entry(self, stage)) != NULL)
         entry->kind->revoke(entry);
+}
+
+void self_end(struct imp_self *self, enum self_stage stage)
+{
+    self_revoke(self, stage);
     for (struct self_sweeper *sweeper = sweepers; sweeper != NULL; sweeper = sweeper->next)
         sweeper->end(self, stage);
 }

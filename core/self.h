@@ -138,6 +138,9 @@ void self_entries(struct imp_self *self, bool (*each)(struct self_entry *entry, 
 void self_sweeper_add(struct self_sweeper *sweeper);
 /* Revokes the entries of this and earlier stages, newest first, and tells the sweepers. Control thread. */
 void self_end(struct imp_self *self, enum self_stage stage);
+/* The entries alone. For a generation that has never run: sweepers may go on after they return, and
+ * the generation must not be freed before self_left() is 0. Control thread. */
+void self_revoke(struct imp_self *self, enum self_stage stage);
 /* What sweepers still count; 0 when all is gone. `each` (may be NULL) gets every non-zero count. */
 uint32_t self_left(struct imp_self *self, void (*each)(const char *name, uint32_t count, void *arg),
                    void *arg);
