@@ -92,6 +92,13 @@ typedef struct imp_module {
 #define IMP_NOTE_TYPE 1
 #define IMP_STRING_(x) #x
 #define IMP_STRING(x) IMP_STRING_(x)
+/* Clang's AddressSanitizer would put a red zone behind the note, into the middle of the section. */
+#ifdef __clang__
+#define IMP_NOTE_PLACE_                                                                            \
+    __attribute__((section(".note.imprimatur"), used, aligned(4), no_sanitize("address")))
+#else
+#define IMP_NOTE_PLACE_ __attribute__((section(".note.imprimatur"), used, aligned(4)))
+#endif
 #define IMP_NOTE_TEXT_(name, version, requires_, provides_)                                        \
     "name=" name "\0version=" version                                                              \
     "\0abi=" IMP_STRING(IMP_ABI_MAJOR) "." IMP_STRING(IMP_ABI_MINOR) "\0requires=" requires_       \
@@ -105,7 +112,7 @@ typedef struct imp_module {
         uint32_t owner_size, text_size, type;                                                      \
         char owner[12];                                                                            \
         char text[sizeof(IMP_NOTE_TEXT_(name, version, requires_, provides_))];                    \
-    } imp_module_note __attribute__((section(".note.imprimatur"), used, aligned(4))) = {           \
+    } imp_module_note IMP_NOTE_PLACE_ = {                                                          \
         sizeof IMP_NOTE_OWNER, sizeof(IMP_NOTE_TEXT_(name, version, requires_, provides_)),        \
         IMP_NOTE_TYPE, IMP_NOTE_OWNER, IMP_NOTE_TEXT_(name, version, requires_, provides_)}
 
