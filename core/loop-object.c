@@ -69,6 +69,7 @@ bool loop_object_add(imp_loop *loop, struct loop_object *object, imp_self *self,
     object->loop = loop;
     object->self = self;
     object->kind = kind;
+    object->is_silent = false;
     object->next = &loop->objects;
     object->previous = loop->objects.previous;
     object->previous->next = object;
@@ -83,6 +84,13 @@ void loop_object_remove(struct loop_object *object)
     object->previous->next = object->next;
     object->next->previous = object->previous;
     object->next = object->previous = NULL;
+    if (!object->is_silent)
+        loop_object_count_out(object->loop, object->self, object->kind);
+}
+
+void loop_object_silence(struct loop_object *object)
+{
+    object->is_silent = true;
     loop_object_count_out(object->loop, object->self, object->kind);
 }
 
@@ -144,6 +152,7 @@ static void objects_end(imp_loop *loop, bool is_all, const imp_self *self, bool 
 void loop_objects_end_all(imp_loop *loop)
 {
     objects_end(loop, true, NULL, true);
+    objects_end(loop, true, NULL, true); /* what has only gone silent */
 }
 
 static void sweep_run(void *arg)

@@ -157,10 +157,17 @@ static void timer_fired(struct loop_timer *node)
         timer_free(timer);
 }
 
+/* At SELF_CUT a module's timer goes silent but stays until SELF_SWEEP: what is closed meanwhile, and
+ * stop() itself, may still cancel it. */
 static void timer_end(struct loop_object *object, bool may_call)
 {
-    (void)may_call;
-    imp_timer_cancel(TIMER_OF(object, object));
+    imp_timer *timer = TIMER_OF(object, object);
+    if (!may_call || object->self == NULL || object->is_silent) {
+        imp_timer_cancel(timer);
+        return;
+    }
+    loop_timer_disarm(object->loop, &timer->timer);
+    loop_object_silence(object);
 }
 
 imp_timer *imp_timer_start(imp_self *self, int64_t delay_us, bool is_periodic,

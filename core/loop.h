@@ -12,8 +12,8 @@
  *
  * Timers, posts, works and streams are counted per generation and loop (loop-object.c registers them
  * as sweepers, self.h). At SELF_CUT streams get closed(IMP_CLOSED_SHUTDOWN), works are cancelled and
- * get their done, timers go silently; from then on the generation can start nothing new. At
- * SELF_SWEEP what is left goes without a callback.
+ * get their done, timers go silent (and may still be cancelled); from then on the generation can
+ * start nothing new. At SELF_SWEEP what is left goes without a callback.
  *
  * Life: loop_setup -> loop_start -> loop_run (control thread, returns after loop_break) ->
  * worker_stop -> loop_stop -> loop_teardown.
@@ -135,11 +135,14 @@ struct loop_object {
     imp_loop *loop;
     imp_self *self; /* NULL: the core's */
     enum loop_object_kind kind;
+    bool is_silent; /* past SELF_CUT: not counted any more, freed at SELF_SWEEP */
 };
 /* False when the generation is past SELF_CUT: then nothing was added. On the loop's thread. */
 bool loop_object_add(imp_loop *loop, struct loop_object *object, imp_self *self,
                      enum loop_object_kind kind) IMP_MUST_CHECK;
 void loop_object_remove(struct loop_object *object);
+/* Takes it out of the counts; its owner may still remove it until SELF_SWEEP ends it. */
+void loop_object_silence(struct loop_object *object);
 /* Gives an object to another generation (a connection to its listener's module), or to the core
  * (NULL). False when the generation is past SELF_CUT: then it stays where it is. */
 bool loop_object_give(struct loop_object *object, imp_self *self) IMP_MUST_CHECK;
