@@ -386,8 +386,7 @@ static void test_equal_looks_at_everything(void **state)
         "( { name = \"a\"; address = \"*:1\"; allow = [ \"::1\" ]; r = \"x\"; } )",
         "( { name = \"a\"; address = \"*:1\"; allow = [ \"::1\" ]; } )",
         "( { name = \"a\"; address = \"*:1\"; allow = [ \"::1\" ]; q = \"x\"; proxy = true; } )",
-        "( { name = \"a\"; address = \"*:1\"; allow = [ \"::1\" ]; q = \"x\"; tls = "
-        "\"implicit\";})",
+        "( { name = \"a\"; address = \"*:1\"; allow = [ \"::1\" ]; q = \"x\"; tls = \"implicit\";})",
     };
     static const char base[] =
         "( { name = \"a\"; address = \"*:1\"; allow = [ \"::1\" ]; q = \"x\"; } )";
