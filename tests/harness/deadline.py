@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Deadlines: every wait of a test has one, longer under sanitizers and on a busy machine."""
 import os
+import threading
 import time
 
 
@@ -26,3 +27,7 @@ class Deadline:
         if left <= 0:
             raise DeadlineExceeded(f"{self.what}: not within {self.seconds:g} s")
         return left
+
+    def pause(self):
+        """A short wait between two looks at what tells no one when it changes (a file, /proc)."""
+        threading.Event().wait(min(0.02, self.remaining()))

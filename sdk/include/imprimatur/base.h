@@ -7,7 +7,8 @@
  *     for the person who will read it; `error` may always be NULL;
  *   - lengths are bytes, times are microseconds, unless the name carries another unit;
  *   - structs that cross the border between core and module start with `size` (sizeof at build
- *     time) and only ever grow at the end;
+ *     time) and only ever grow at the end; the caller sets it, in structs that are filled for it too
+ *     (imp_queue queue = {.size = sizeof queue}), and no more than that is written;
  *   - "any thread" means: loop threads, workers, the writer and the control thread.
  */
 #ifndef IMPRIMATUR_BASE_H

@@ -32,7 +32,8 @@ IMP_PUBLIC imp_status imp_post(imp_self *self, imp_loop *loop, void (*fn)(void *
     IMP_MUST_CHECK;
 
 /* A timer on the current loop: calls `fn(arg)` after `delay_us`; with `is_periodic` again and again.
- * NULL when memory is short. A one-shot timer is gone when fn is called. Loop threads. */
+ * NULL when memory is short. A one-shot timer is gone when fn is called; none fires during or after
+ * stop(). Loop threads. */
 IMP_PUBLIC imp_timer *imp_timer_start(imp_self *self, int64_t delay_us, bool is_periodic,
                                       void (*fn)(void *arg), void *arg);
 /* Ends a timer before it fired (NULL is ignored); fn is not called after this. On the timer's own
