@@ -147,7 +147,8 @@ static void job_show(imp_self *self IMP_UNUSED, void *instance, imp_request *req
         for (size_t i = 0; i < job->n_documents; i++)
             imp_field_text(request, "format", job->documents[i]->detected_format);
         imp_ticket_value values[IMP_TICKET_VALUES_MAX];
-        uint32_t count = record_ticket_add(job->ticket, job->n_ticket, values, 0, IMP_TICKET_VALUES_MAX);
+        uint32_t count =
+            record_ticket_add(job->ticket, job->n_ticket, values, 0, IMP_TICKET_VALUES_MAX);
         count = ticket_resolve(values, count);
         for (uint32_t i = 0; i < count; i++)
             imp_field_text(request, values[i].name, values[i].value);
