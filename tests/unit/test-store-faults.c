@@ -111,7 +111,7 @@ static int write_with_fault(const char *folder, char answers[WRITES + 1])
         imp_table *table = fixture_table(store, "t", 0);
         fails_in = armed;
         for (int i = 0; i < WRITES; i++) {
-            char key[8];
+            char key[16];
             snprintf(key, sizeof key, "k%d", i);
             struct fixture_put put = {table, key, "v"};
             if (store_write(store, NULL, IMP_WRITE_CONTROL, wide_in, say, &put) != IMP_OK)
@@ -151,7 +151,7 @@ static uint32_t try_all(enum fault_call call, int code, bool may_be_clean)
         struct store *store = fixture_open(folder, STORE_INLINE);
         imp_table *table = fixture_table(store, "t", 0);
         for (size_t i = 0; i < strlen(answers); i++) {
-            char key[8];
+            char key[16];
             snprintf(key, sizeof key, "k%zu", i);
             assert_true(answers[i] == SAYS_OK || (answers[i] == SAYS_NO_SPACE && may_be_clean));
             fixture_assert(store, table, key, answers[i] == SAYS_OK ? "v" : NULL);
