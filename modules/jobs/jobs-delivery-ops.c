@@ -38,7 +38,10 @@ static imp_status delivery_read(imp_delivery *base, uint32_t document, void *buf
             return status;
         delivery->reading = document;
     }
-    return spool_reader_read(delivery->reader, buffer, size, length, error);
+    imp_status status = spool_reader_read(delivery->reader, buffer, size, length, error);
+    if (status == IMP_OK && *length == 0 && size != 0)
+        delivery->reading = UINT32_MAX; /* a further read begins anew: copies */
+    return status;
 }
 
 static void delivery_first_byte(imp_delivery *base)

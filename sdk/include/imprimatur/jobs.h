@@ -488,7 +488,8 @@ static inline const imp_delivery_info *imp_delivery_get(imp_delivery *delivery)
     return delivery->ops->info(delivery);
 }
 
-/* The next bytes of a document (0..document_count-1, in order). *length 0 with IMP_OK: its end.
+/* The next bytes of a document (0..document_count-1, in order). *length 0 with IMP_OK: its end; a
+ * further read of it, or one of another document, starts at that document's first byte (copies).
  * IMP_BUSY: none yet, `readable` follows. IMP_CORRUPT: the document does not open; finish then. */
 static inline imp_status imp_delivery_read(imp_delivery *delivery, uint32_t document, void *buffer,
                                            size_t size, size_t *length, imp_error *error)
