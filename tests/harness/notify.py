@@ -31,6 +31,11 @@ class NotifySocket:
     def count(self, message):
         return self.messages.count(message)
 
+    def receive_all(self):
+        """Takes in what has come, without waiting."""
+        while select.select([self._socket], [], [], 0)[0]:
+            self._receive()
+
     def wait(self, message, process, seconds=20, count=1):
         """Until `message` has come `count` times. False when `process` (a Popen) ended before."""
         deadline = Deadline(seconds, f"{message} on the notify socket")
