@@ -9,12 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum change_kind { CHANGE_ADD, CHANGE_SET, CHANGE_REMOVE };
+
 /* A change on its way through the writer. What the person asked for is copied; the record itself is
  * read and changed inside the closure, so that it may run again. */
 struct change {
     struct devices *devices;
     imp_request *request;
-    enum { CHANGE_ADD, CHANGE_SET, CHANGE_REMOVE } kind;
+    enum change_kind kind;
     imp_id new_id;
     char name[IMP_NAME_MAX];
     bool has_uris, has_ranges, has_pjl, pjl, has_enabled, enabled;
@@ -148,7 +150,7 @@ static imp_status take_values(struct change *change, imp_error *error)
     return IMP_OK;
 }
 
-static void change_start(struct devices *devices, imp_request *request, int kind)
+static void change_start(struct devices *devices, imp_request *request, enum change_kind kind)
 {
     imp_error error = {0};
     imp_status status;
