@@ -4,10 +4,12 @@
  *
  *   caller's loop: look up user, look at lock-outs
  *   worker:        argon2id (against a hash of nothing when there is no such user)
- *   writer:        session or failure counts, and the audit event, in one commit
+ *   writer:        session or failure counts, and the audit event, in one commit; locks are looked
+ *                  at again, for those that were verified beside each other
  *   caller's loop: `done`, after failure_delay when refused
  *
- * A refusal never says which part was wrong, and takes as long whether the user exists or not.
+ * A refusal never says which part was wrong, takes as long whether the user exists or not, and locks
+ * alike: failures of nobody count for the card or name that was presented.
  */
 #include "accounts.h"
 
@@ -29,12 +31,14 @@ struct authentication {
     uint32_t methods; /* that a success would prove */
     bool has_user;
     imp_id user;
+    uint8_t who[IMP_HASH_SIZE]; /* row that counts failures of the user, or of what was presented */
     char secret[ACCOUNTS_SECRET_MAX];
     char encoded[ACCOUNTS_PHC_SIZE];
     bool needs_secret; /* false: a card alone */
     bool matches;
 
-    imp_status status; /* IMP_OK, IMP_DENIED, IMP_LIMIT, or why it could not be decided */
+    imp_status verdict; /* before the commit: IMP_OK, IMP_DENIED or IMP_LIMIT */
+    imp_status status;  /* the commit's verdict, or why it could not be decided */
     imp_error error;
     imp_session session;
 };
@@ -52,16 +56,22 @@ static void finish(void *arg)
 
 /* ---- the commit ---- */
 
+/* IMP_LIMIT while the place, the user or what was presented is locked. */
+static imp_status look_at_locks(struct authentication *attempt, imp_tx *tx)
+{
+    uint8_t hash[IMP_HASH_SIZE];
+    failures_hash_place(attempt->accounts, &attempt->device, attempt->address, hash);
+    imp_status status = failures_check_tx(attempt->accounts, tx, hash);
+    return status == IMP_OK ? failures_check_tx(attempt->accounts, tx, attempt->who) : status;
+}
+
 static imp_status record_failure(struct authentication *attempt, imp_tx *tx, const char **detail)
 {
     struct accounts *accounts = attempt->accounts;
     uint8_t hash[IMP_HASH_SIZE];
     bool is_user_locked = false, is_place_locked = false;
-    imp_status status = IMP_OK;
-    if (attempt->has_user) {
-        failures_hash_user(accounts, &attempt->user, hash);
-        status = failures_add_tx(accounts, tx, hash, accounts->conf->failures_max, &is_user_locked);
-    }
+    imp_status status =
+        failures_add_tx(accounts, tx, attempt->who, accounts->conf->failures_max, &is_user_locked);
     if (status == IMP_OK) {
         failures_hash_place(accounts, &attempt->device, attempt->address, hash);
         status = failures_add_tx(accounts, tx, hash, accounts->conf->failures_max_place,
@@ -76,9 +86,7 @@ static imp_status record_failure(struct authentication *attempt, imp_tx *tx, con
 static imp_status record_success(struct authentication *attempt, imp_tx *tx)
 {
     struct accounts *accounts = attempt->accounts;
-    uint8_t hash[IMP_HASH_SIZE];
-    failures_hash_user(accounts, &attempt->user, hash);
-    imp_status status = failures_clear_tx(accounts, tx, hash);
+    imp_status status = failures_clear_tx(accounts, tx, attempt->who);
     int64_t now = imp_now();
     attempt->session.started = now;
     attempt->session.idle_end = now + accounts->conf->session_idle;
@@ -99,11 +107,17 @@ static imp_status record_run(imp_tx *tx, void *arg, imp_error *error)
 {
     struct authentication *attempt = arg;
     const char *detail = methods_text(attempt->methods);
-    imp_status status = IMP_OK;
-    if (attempt->status == IMP_OK)
+    /* Many guesses may have been verified before the first of them was counted. */
+    imp_status status = look_at_locks(attempt, tx);
+    attempt->status = attempt->verdict;
+    if (status == IMP_LIMIT) {
+        attempt->status = IMP_LIMIT;
+        status = IMP_OK;
+    } else if (status == IMP_OK && attempt->status == IMP_OK) {
         status = record_success(attempt, tx);
-    else if (attempt->status == IMP_DENIED)
+    } else if (status == IMP_OK && attempt->status == IMP_DENIED) {
         status = record_failure(attempt, tx, &detail);
+    }
     if (status != IMP_OK)
         return imp_error_set(error, status, "the log-in can't be recorded (%s)",
                              imp_status_name(status));
@@ -133,9 +147,17 @@ static void record_done(imp_status status, const imp_error *error, void *arg)
             attempt->error = *error;
         else
             imp_error_set(&attempt->error, status, "the log-in can't be recorded");
+    } else if (attempt->status == IMP_DENIED) {
+        imp_error_set(&attempt->error, IMP_DENIED,
+                      "not known, or not proved; nothing was released");
+    } else if (attempt->status == IMP_LIMIT) {
+        imp_error_set(&attempt->error, IMP_LIMIT,
+                      "locked after too many failures; try again later");
     }
     imp_metric_add(attempt->status == IMP_OK ? accounts->logins : accounts->refusals, 1);
+    /* A module that is to end does not wait for those who are made to. */
     if (attempt->status == IMP_DENIED && accounts->conf->failure_delay > 0 &&
+        !atomic_load(&accounts->is_draining) &&
         imp_timer_start(accounts->self, accounts->conf->failure_delay, false, finish, attempt) !=
             NULL)
         return;
@@ -168,17 +190,20 @@ static void slot_release(struct accounts *accounts)
 {
     pthread_mutex_lock(&accounts->lock);
     struct authentication *next = accounts->first;
-    if (next != NULL) {
-        accounts->first = next->next;
-        if (accounts->first == NULL)
-            accounts->last = NULL;
+    accounts->running--;
+    if (next != NULL && accounts->running < (uint32_t)accounts->conf->hash_parallel) {
         next->has_slot = true;
-    } else {
-        accounts->running--;
+        if (imp_post(accounts->self, next->loop, verify_start, next) == IMP_OK) {
+            accounts->running++;
+            accounts->waiting--;
+            accounts->first = next->next;
+            if (accounts->first == NULL)
+                accounts->last = NULL;
+        } else { /* memory is short: it stays the first, and the next slot is its own */
+            next->has_slot = false;
+        }
     }
     pthread_mutex_unlock(&accounts->lock);
-    if (next != NULL && imp_post(accounts->self, next->loop, verify_start, next) != IMP_OK)
-        imp_log(accounts->self, IMP_LOG_ERROR, "accounts.attempt-lost", "reason=no-memory");
 }
 
 static void verify_done(void *arg, bool was_cancelled)
@@ -192,9 +217,7 @@ static void verify_done(void *arg, bool was_cancelled)
         finish(attempt);
         return;
     }
-    if (!attempt->matches || !attempt->has_user)
-        attempt->status = imp_error_set(&attempt->error, IMP_DENIED,
-                                        "not known, or not proved; nothing was released");
+    attempt->verdict = attempt->matches && attempt->has_user ? IMP_OK : IMP_DENIED;
     record(attempt);
 }
 
@@ -203,11 +226,15 @@ static void verify_start(void *arg)
     struct authentication *attempt = arg;
     struct accounts *accounts = attempt->accounts;
     if (!attempt->has_slot) {
+        bool is_full = false;
         pthread_mutex_lock(&accounts->lock);
         if (accounts->running < (uint32_t)accounts->conf->hash_parallel) {
             accounts->running++;
             attempt->has_slot = true;
+        } else if (accounts->waiting >= (uint32_t)accounts->conf->hash_queue) {
+            is_full = true;
         } else {
+            accounts->waiting++;
             if (accounts->last != NULL)
                 accounts->last->next = attempt;
             else
@@ -215,15 +242,18 @@ static void verify_start(void *arg)
             accounts->last = attempt;
         }
         pthread_mutex_unlock(&accounts->lock);
+        if (is_full)
+            goto busy;
         if (!attempt->has_slot)
             return; /* slot_release posts it */
     }
-    if (imp_work(accounts->self, verify_run, verify_done, attempt) == NULL) {
-        slot_release(accounts);
-        attempt->status =
-            imp_error_set(&attempt->error, IMP_BUSY, "too many log-ins at once; try again");
-        finish(attempt);
-    }
+    if (imp_work(accounts->self, verify_run, verify_done, attempt) != NULL)
+        return;
+    slot_release(accounts);
+busy:
+    attempt->status =
+        imp_error_set(&attempt->error, IMP_BUSY, "too many log-ins at once; try again");
+    finish(attempt);
 }
 
 /* ---- the beginning ---- */
@@ -246,7 +276,7 @@ static imp_status look_up(struct authentication *attempt, imp_tx *tx,
     Imprimatur__Accounts__User *user = NULL;
     imp_status status;
     const char *secret = NULL;
-    uint8_t hash[IMP_HASH_SIZE];
+    uint8_t hash[IMP_HASH_SIZE] = {0}; /* stays so for what no card and no name looks like */
     if (credentials->card != NULL) {
         attempt->methods = IMP_METHOD_CARD;
         secret = credentials->pin;
@@ -255,12 +285,16 @@ static imp_status look_up(struct authentication *attempt, imp_tx *tx,
         else if (!accounts->conf->card_alone)
             return imp_error_set(error, IMP_INVALID, "a card alone is not enough here: give a PIN");
         status = accounts_card_hash(accounts, credentials->card, hash);
+        failures_hash_presented(accounts, "failures-card", hash, attempt->who);
         if (status == IMP_OK)
             status = user_find_card_tx(accounts, tx, hash, &attempt->user);
     } else if (credentials->user_name != NULL && credentials->password != NULL) {
         attempt->methods = IMP_METHOD_PASSWORD;
         secret = credentials->password;
-        status = user_find_tx(accounts, tx, credentials->user_name, &attempt->user);
+        status = accounts_name_hash(accounts, credentials->user_name, hash);
+        failures_hash_presented(accounts, "failures-name", hash, attempt->who);
+        if (status == IMP_OK)
+            status = user_find_tx(accounts, tx, credentials->user_name, &attempt->user);
     } else {
         return imp_error_set(error, IMP_INVALID,
                              "give a card and a PIN, or a user name and a password");
@@ -276,25 +310,12 @@ static imp_status look_up(struct authentication *attempt, imp_tx *tx,
         if (secret != NULL && attempt->has_user && strlen(encoded) < sizeof attempt->encoded)
             memcpy(attempt->encoded, encoded, strlen(encoded) + 1);
     }
+    if (attempt->has_user)
+        failures_hash_user(accounts, &attempt->user, attempt->who);
     user_free(user);
     return status == IMP_OK || status == IMP_NOT_FOUND || status == IMP_INVALID
                ? IMP_OK
                : imp_error_set(error, status, "the user's record does not read");
-}
-
-static imp_status look_at_locks(struct authentication *attempt, imp_tx *tx, imp_error *error)
-{
-    struct accounts *accounts = attempt->accounts;
-    uint8_t hash[IMP_HASH_SIZE];
-    failures_hash_place(accounts, &attempt->device, attempt->address, hash);
-    imp_status status = failures_check_tx(accounts, tx, hash);
-    if (status == IMP_OK && attempt->has_user) {
-        failures_hash_user(accounts, &attempt->user, hash);
-        status = failures_check_tx(accounts, tx, hash);
-    }
-    if (status == IMP_LIMIT)
-        return imp_error_set(error, IMP_LIMIT, "locked after too many failures; try again later");
-    return status == IMP_OK ? IMP_OK : imp_error_set(error, status, "the lock-outs do not read");
 }
 
 void accounts_authenticate(struct accounts *accounts, const imp_credentials *credentials,
@@ -323,15 +344,19 @@ void accounts_authenticate(struct accounts *accounts, const imp_credentials *cre
         return;
     }
     attempt->status = look_up(attempt, tx, credentials, &attempt->error);
-    if (attempt->status == IMP_OK)
-        attempt->status = look_at_locks(attempt, tx, &attempt->error);
-    imp_store_read_end(tx);
-    if (attempt->status == IMP_LIMIT) {
-        record(attempt); /* a refusal for a lock is on record too, but counts no further */
-        return;
+    if (attempt->status == IMP_OK) {
+        attempt->verdict = look_at_locks(attempt, tx);
+        if (attempt->verdict != IMP_OK && attempt->verdict != IMP_LIMIT)
+            attempt->status =
+                imp_error_set(&attempt->error, attempt->verdict, "the lock-outs do not read");
     }
+    imp_store_read_end(tx);
     if (attempt->status != IMP_OK) {
         finish(attempt);
+        return;
+    }
+    if (attempt->verdict == IMP_LIMIT) {
+        record(attempt); /* a refusal for a lock is on record too, but counts no further */
         return;
     }
     attempt->session.size = sizeof attempt->session;
@@ -343,8 +368,6 @@ void accounts_authenticate(struct accounts *accounts, const imp_credentials *cre
         verify_start(attempt);
         return;
     }
-    if (!attempt->has_user)
-        attempt->status = imp_error_set(&attempt->error, IMP_DENIED,
-                                        "not known, or not proved; nothing was released");
+    attempt->verdict = attempt->has_user ? IMP_OK : IMP_DENIED;
     record(attempt);
 }

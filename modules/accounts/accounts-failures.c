@@ -15,6 +15,12 @@ void failures_hash_user(struct accounts *accounts, const imp_id *user, uint8_t h
                    hash);
 }
 
+void failures_hash_presented(struct accounts *accounts, const char *purpose,
+                             const uint8_t presented[IMP_HASH_SIZE], uint8_t hash[IMP_HASH_SIZE])
+{
+    imp_keyed_hash(accounts->self, purpose, (imp_bytes){presented, IMP_HASH_SIZE}, hash);
+}
+
 void failures_hash_place(struct accounts *accounts, const imp_id *device, const char *address,
                          uint8_t hash[IMP_HASH_SIZE])
 {

@@ -76,6 +76,8 @@ static bool session_is_over(const imp_session *session, int64_t now)
 struct touch {
     struct accounts *accounts;
     imp_id id;
+    imp_write_function run;
+    bool waits; /* for room in the queue; else it is left out */
 };
 
 static imp_status touch_run(imp_tx *tx, void *arg, imp_error *error)
@@ -100,16 +102,38 @@ static void touch_done(imp_status status, const imp_error *error, void *arg)
     free(touch);
 }
 
-static void session_write(struct accounts *accounts, const imp_id *id, imp_write_function run)
+static void touch_queue(void *arg)
+{
+    struct touch *touch = arg;
+    imp_self *self = touch->accounts->self;
+    imp_status status = imp_store_write(self, IMP_WRITE_CONTROL, touch->run, touch_done, touch);
+    if (status == IMP_BUSY && touch->waits)
+        imp_store_wait(self, IMP_WRITE_CONTROL, touch_queue, touch);
+    else if (status != IMP_OK)
+        touch_done(status, NULL, touch);
+}
+
+static imp_status session_write(struct accounts *accounts, const imp_id *id, imp_write_function run,
+                                bool waits)
 {
     struct touch *touch = malloc(sizeof *touch);
     if (touch == NULL)
-        return;
-    touch->accounts = accounts;
-    touch->id = *id;
+        return IMP_LIMIT;
+    *touch = (struct touch){accounts, *id, run, waits};
     imp_pin(accounts->self, "session");
-    if (imp_store_write(accounts->self, IMP_WRITE_CONTROL, run, touch_done, touch) != IMP_OK)
-        touch_done(IMP_BUSY, NULL, touch);
+    touch_queue(touch);
+    return IMP_OK;
+}
+
+/* Whoever was removed or disabled has no session any more. */
+static imp_status owner_check_tx(struct accounts *accounts, imp_tx *tx, const imp_id *principal)
+{
+    Imprimatur__Accounts__User *user = NULL;
+    imp_status status = user_get_tx(accounts, tx, principal, &user);
+    if (status == IMP_OK && user->is_disabled)
+        status = IMP_NOT_FOUND;
+    user_free(user);
+    return status;
 }
 
 imp_status session_get(struct accounts *accounts, const imp_id *id, imp_session *result)
@@ -121,6 +145,8 @@ imp_status session_get(struct accounts *accounts, const imp_id *id, imp_session 
     if (status != IMP_OK)
         return status;
     status = session_get_tx(accounts, tx, id, &session);
+    if (status == IMP_OK)
+        status = owner_check_tx(accounts, tx, &session.principal);
     imp_store_read_end(tx);
     if (status != IMP_OK)
         return status;
@@ -131,7 +157,7 @@ imp_status session_get(struct accounts *accounts, const imp_id *id, imp_session 
     memcpy(result, &session, session.size);
     int64_t idle = accounts->conf->session_idle;
     if (now + idle - session.idle_end > idle / TOUCH_PART && imp_loop_current() != NULL)
-        session_write(accounts, id, touch_run);
+        (void)session_write(accounts, id, touch_run, false); /* the next look tries again */
     return IMP_OK;
 }
 
@@ -166,7 +192,7 @@ imp_status session_end(struct accounts *accounts, const imp_id *id)
     status = session_get_tx(accounts, tx, id, &session);
     imp_store_read_end(tx);
     if (status == IMP_OK)
-        session_write(accounts, id, end_run);
+        status = session_write(accounts, id, end_run, true);
     return status;
 }
 

@@ -21,7 +21,8 @@ static imp_status id_read(imp_status status, imp_bytes value, imp_id *id)
 }
 
 /* DOMAIN\user and user@realm name `user` where the domain is the same for all. */
-void accounts_name_hash(struct accounts *accounts, const char *name, uint8_t hash[IMP_HASH_SIZE])
+imp_status accounts_name_hash(struct accounts *accounts, const char *name,
+                              uint8_t hash[IMP_HASH_SIZE])
 {
     char folded[IMP_NAME_MAX];
     const char *start = name;
@@ -30,11 +31,14 @@ void accounts_name_hash(struct accounts *accounts, const char *name, uint8_t has
         if (backslash != NULL && backslash[1] != '\0')
             start = backslash + 1;
     }
+    if (strlen(start) >= sizeof folded)
+        return IMP_INVALID;
     size_t length = imp_name_fold(folded, sizeof folded, start);
     char *at = accounts->conf->strip_domain ? memchr(folded, '@', length) : NULL;
     if (at != NULL && at != folded)
         length = (size_t)(at - folded);
     imp_keyed_hash(accounts->self, "name", (imp_bytes){folded, length}, hash);
+    return IMP_OK;
 }
 
 imp_status accounts_card_hash(struct accounts *accounts, const char *card,
@@ -86,7 +90,8 @@ imp_status user_find_tx(struct accounts *accounts, imp_tx *tx, const char *name,
     if (imp_id_parse(name, id) == IMP_OK &&
         imp_tx_get(tx, accounts->user, id_key(id), &value) == IMP_OK)
         return IMP_OK;
-    accounts_name_hash(accounts, name, hash);
+    if (accounts_name_hash(accounts, name, hash) != IMP_OK)
+        return IMP_NOT_FOUND;
     return id_read(imp_tx_get(tx, accounts->name, (imp_bytes){hash, sizeof hash}, &value), value,
                    id);
 }
@@ -105,7 +110,8 @@ static imp_status index_remove(struct accounts *accounts, imp_tx *tx,
     uint8_t hash[IMP_HASH_SIZE];
     imp_id owner;
     imp_bytes value;
-    accounts_name_hash(accounts, user->name, hash);
+    if (accounts_name_hash(accounts, user->name, hash) != IMP_OK)
+        return IMP_CORRUPT;
     /* The row is another's when `strip_domain` was changed in between; then it stays. */
     imp_status status = id_read(
         imp_tx_get(tx, accounts->name, (imp_bytes){hash, sizeof hash}, &value), value, &owner);
@@ -124,7 +130,8 @@ static imp_status index_add(struct accounts *accounts, imp_tx *tx,
 {
     uint8_t hash[IMP_HASH_SIZE];
     imp_bytes id = {user->id.data, user->id.len};
-    accounts_name_hash(accounts, user->name, hash);
+    if (accounts_name_hash(accounts, user->name, hash) != IMP_OK)
+        return IMP_INVALID;
     imp_status status = imp_tx_insert(tx, accounts->name, (imp_bytes){hash, sizeof hash}, id);
     if (status == IMP_EXISTS)
         return imp_error_set(error, IMP_EXISTS, "a user of that name is there already");

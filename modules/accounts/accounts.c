@@ -37,6 +37,8 @@ static const imp_option accounts_options[] = {
                     "passes of one argon2id computation"),
     IMP_OPT_INTEGER(struct accounts_conf, hash_parallel, "1", "1", "64", IMP_LIVE,
                     "argon2id computations that run at one time; others wait"),
+    IMP_OPT_INTEGER(struct accounts_conf, hash_queue, "256", "0", "100000", IMP_LIVE,
+                    "log-ins that wait for a computation; more are refused as busy"),
     IMP_OPT_END};
 
 static const imp_table_spec accounts_tables[] = {
@@ -207,6 +209,7 @@ static void accounts_drain(imp_self *self, void *instance)
 {
     (void)self;
     struct accounts *accounts = instance;
+    atomic_store(&accounts->is_draining, true);
     imp_timer_cancel(accounts->sweep_timer);
     accounts->sweep_timer = NULL;
 }

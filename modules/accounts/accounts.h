@@ -16,6 +16,7 @@
 #include <imprimatur/metrics.h>
 #include <imprimatur/store.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 #define ACCOUNTS_SECRET_MAX                                                                        \
     1024                     /* bytes of a password, PIN or card number; argon2 takes any length */
@@ -31,7 +32,7 @@ struct accounts_conf {
     int64_t failures_max, failures_max_place;
     int64_t lock_time, failure_delay;
     int64_t session_idle, session_max;
-    int64_t hash_memory, hash_passes, hash_parallel;
+    int64_t hash_memory, hash_passes, hash_parallel, hash_queue;
 };
 
 struct authentication;
@@ -42,18 +43,21 @@ struct accounts {
     imp_table *user, *name, *card, *session, *failures;
     imp_metric *logins, *refusals, *lockouts;
     imp_timer *sweep_timer;
+    _Atomic bool is_draining;
     char no_hash[ACCOUNTS_PHC_SIZE]; /* verified when there is nobody, so that time tells nothing */
     /* Verifications cost memory and a worker for tens of milliseconds; at most hash_parallel run, the
      * others wait here. */
     pthread_mutex_t lock;
-    uint32_t running;
+    uint32_t running, waiting;
     struct authentication *first, *last;
 };
 
 /* ---- accounts-store.c ---- */
 
-/* The form in which names are hashed: folded, and without domain or realm where `strip_domain`. */
-void accounts_name_hash(struct accounts *accounts, const char *name, uint8_t hash[IMP_HASH_SIZE]);
+/* The form in which names are hashed: folded, and without domain or realm where `strip_domain`.
+ * IMP_INVALID for what is too long for a name: cut, it might be another's. */
+imp_status accounts_name_hash(struct accounts *accounts, const char *name,
+                              uint8_t hash[IMP_HASH_SIZE]);
 /* Card numbers are compared without blanks, colons and dashes, in upper case. IMP_INVALID when nothing
  * is left or too much. */
 imp_status accounts_card_hash(struct accounts *accounts, const char *card,
@@ -93,8 +97,11 @@ void accounts_sweep(void *arg);
 
 /* ---- accounts-failures.c ---- */
 
-/* Hash of the row that counts for a user or for a place. */
+/* Hash of the row that counts for a user, for a place, or for a card or name that is nobody's (by the
+ * hash that was looked for). */
 void failures_hash_user(struct accounts *accounts, const imp_id *user, uint8_t hash[IMP_HASH_SIZE]);
+void failures_hash_presented(struct accounts *accounts, const char *purpose,
+                             const uint8_t presented[IMP_HASH_SIZE], uint8_t hash[IMP_HASH_SIZE]);
 void failures_hash_place(struct accounts *accounts, const imp_id *device, const char *address,
                          uint8_t hash[IMP_HASH_SIZE]);
 /* IMP_LIMIT while the row is locked. */

@@ -16,7 +16,8 @@ void audit_hash(const uint8_t previous[AUDIT_HASH_SIZE], const void *body, size_
 {
     uint8_t text[AUDIT_HASH_SIZE + AUDIT_BODY_MAX];
     memcpy(text, previous, AUDIT_HASH_SIZE);
-    memcpy(text + AUDIT_HASH_SIZE, body, length);
+    if (length > 0) /* protobuf-c gives NULL for no bytes */
+        memcpy(text + AUDIT_HASH_SIZE, body, length);
     SHA256(text, AUDIT_HASH_SIZE + length, hash);
 }
 
@@ -81,20 +82,24 @@ static imp_status checkpoint_write(struct audit *audit, imp_tx *tx, uint64_t num
                       (imp_bytes){packed, length});
 }
 
-/* Only what design allows in an event: constant words, ids and numbers. The bound keeps a body below
+/* Actions and kinds are constant words of the program; what looks otherwise came from outside. */
+static bool is_word(const char *text)
+{
+    for (const char *c = text; *c != '\0'; c++)
+        if (!((*c >= 'a' && *c <= 'z') || *c == '.' || *c == '-'))
+            return false;
+    return strlen(text) <= AUDIT_ACTION_MAX;
+}
+
+/* Only constant words, ids and numbers belong into an event. The bounds keep a body below
  * AUDIT_BODY_MAX. */
 static bool event_is_well_formed(const imp_audit_event *event)
 {
-    size_t action = event->action == NULL ? 0 : strlen(event->action);
-    if (action == 0 || action > AUDIT_ACTION_MAX)
+    if (event->action == NULL || event->action[0] == '\0' || !is_word(event->action))
         return false;
-    for (const char *c = event->action; *c != '\0'; c++)
-        if (!((*c >= 'a' && *c <= 'z') || *c == '.' || *c == '-'))
-            return false;
-    const char *words[] = {event->place_kind, event->object_kind};
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-        if (words[i] != NULL && strlen(words[i]) > AUDIT_ACTION_MAX)
-            return false;
+    if ((event->place_kind != NULL && !is_word(event->place_kind)) ||
+        (event->object_kind != NULL && !is_word(event->object_kind)))
+        return false;
     return event->detail == NULL || (strlen(event->detail) <= AUDIT_DETAIL_MAX &&
                                      imp_utf8_is_valid(event->detail, strlen(event->detail)));
 }

@@ -14,7 +14,7 @@
 
 #define LIST_DEFAULT 50
 #define LIST_MAX 100000
-#define EXPORT_STEP 2000 /* rows in one read transaction */
+#define STEP_ROWS 2000 /* rows in one read transaction, so that no reader lives long */
 
 static void event_row(imp_request *request, const Imprimatur__Audit__Event *event)
 {
@@ -49,19 +49,27 @@ static void event_row(imp_request *request, const Imprimatur__Audit__Event *even
     imp_field_text(request, "detail", event->detail);
 }
 
-/* The wanted events are the newest; they are found backwards and shown forwards. */
+/* The wanted events are the newest; they are found backwards and shown forwards. A filter may walk over
+ * the whole trail, so it is done on a worker, some rows a transaction. */
 struct listing {
-    uint64_t sequences[LIST_MAX];
-    uint32_t count;
+    struct audit *audit;
+    imp_request *request;
+    imp_status status;
+    imp_error error;
+    uint32_t limit, count;
+    bool has_object;
+    imp_id object;
+    char action[AUDIT_ACTION_MAX + 1]; /* "": any */
+    uint64_t sequences[];
 };
 
-static bool event_is_wanted(const Imprimatur__Audit__Event *event, const char *action,
-                            const imp_id *object)
+static bool event_is_wanted(const Imprimatur__Audit__Event *event, const struct listing *listing)
 {
-    if (action != NULL && strcmp(event->action, action) != 0)
+    if (listing->action[0] != '\0' && strcmp(event->action, listing->action) != 0)
         return false;
-    return object == NULL || (event->object.len == sizeof object->bytes &&
-                              memcmp(event->object.data, object->bytes, event->object.len) == 0);
+    return !listing->has_object ||
+           (event->object.len == sizeof listing->object.bytes &&
+            memcmp(event->object.data, listing->object.bytes, event->object.len) == 0);
 }
 
 static Imprimatur__Audit__Event *event_open(imp_bytes value, Imprimatur__Audit__Link **link)
@@ -80,18 +88,20 @@ static void event_close(Imprimatur__Audit__Event *event, Imprimatur__Audit__Link
         imprimatur__audit__link__free_unpacked(link, NULL);
 }
 
-static imp_status list_rows(struct audit *audit, imp_request *request, struct listing *listing,
-                            uint32_t limit, const char *action, const imp_id *object,
-                            imp_error *error)
+/* Looks at the STEP_ROWS events before *before (0: the newest); *before 0 when there are no more. */
+static imp_status list_find(struct listing *listing, uint64_t *before, imp_error *error)
 {
     imp_tx *tx;
     imp_cursor *cursor = NULL;
     imp_bytes key, value;
-    imp_status status = imp_store_read_begin(audit->self, &tx, error);
+    uint8_t from[8];
+    imp_status status = imp_store_read_begin(listing->audit->self, &tx, error);
     if (status != IMP_OK)
         return status;
-    status = imp_cursor_open(tx, audit->events, (imp_bytes){NULL, 0}, &cursor);
-    while (status == IMP_OK && listing->count < limit) {
+    audit_key(*before, from);
+    status = imp_cursor_open(tx, listing->audit->events,
+                             (imp_bytes){from, *before == 0 ? 0 : sizeof from}, &cursor);
+    for (int i = 0; status == IMP_OK && i < STEP_ROWS && listing->count < listing->limit; i++) {
         status = imp_cursor_previous(cursor, &key, &value);
         if (status != IMP_OK)
             break;
@@ -99,58 +109,111 @@ static imp_status list_rows(struct audit *audit, imp_request *request, struct li
         Imprimatur__Audit__Event *event = event_open(value, &link);
         if (event == NULL)
             status = IMP_CORRUPT;
-        else if (event_is_wanted(event, action, object))
+        else if (event_is_wanted(event, listing))
             listing->sequences[listing->count++] = event->sequence;
+        *before = event == NULL ? 0 : event->sequence;
         event_close(event, link);
     }
-    if (status == IMP_NOT_FOUND)
-        status = IMP_OK;
-    for (uint32_t i = listing->count; status == IMP_OK && i > 0; i--) {
+    if (status == IMP_NOT_FOUND || listing->count == listing->limit || *before == 1) {
+        *before = 0;
+        status = status == IMP_NOT_FOUND ? IMP_OK : status;
+    }
+    imp_cursor_close(cursor);
+    imp_store_read_end(tx);
+    return status;
+}
+
+static imp_status list_show(struct listing *listing, uint32_t *left, imp_error *error)
+{
+    imp_tx *tx;
+    imp_status status = imp_store_read_begin(listing->audit->self, &tx, error);
+    if (status != IMP_OK)
+        return status;
+    for (int i = 0; status == IMP_OK && i<STEP_ROWS && * left> 0; i++, --*left) {
         uint8_t number[8];
-        audit_key(listing->sequences[i - 1], number);
-        status = imp_tx_get(tx, audit->events, (imp_bytes){number, sizeof number}, &value);
+        imp_bytes value;
+        audit_key(listing->sequences[*left - 1], number);
+        status = imp_tx_get(tx, listing->audit->events, (imp_bytes){number, sizeof number}, &value);
         Imprimatur__Audit__Link *link = NULL;
         Imprimatur__Audit__Event *event = status == IMP_OK ? event_open(value, &link) : NULL;
         if (event != NULL)
-            event_row(request, event);
+            event_row(listing->request, event);
         else
             status = IMP_CORRUPT;
         event_close(event, link);
     }
-    if (cursor != NULL)
-        imp_cursor_close(cursor);
     imp_store_read_end(tx);
-    return status == IMP_OK
-               ? IMP_OK
-               : imp_error_set(error, status, "the audit trail does not read; try audit verify");
+    return status;
+}
+
+static void list_run(void *arg)
+{
+    struct listing *listing = arg;
+    imp_status status;
+    uint64_t before = 0;
+    do
+        status = list_find(listing, &before, &listing->error);
+    while (status == IMP_OK && before != 0);
+    for (uint32_t left = listing->count; status == IMP_OK && left > 0;)
+        status = list_show(listing, &left, &listing->error);
+    listing->status = status == IMP_OK
+                          ? IMP_OK
+                          : imp_error_set(&listing->error, status,
+                                          "the audit trail does not read; try audit verify");
+}
+
+static void list_done(void *arg, bool was_cancelled)
+{
+    struct listing *listing = arg;
+    if (was_cancelled)
+        listing->status = imp_error_set(&listing->error, IMP_UNAVAILABLE, "the server is stopping");
+    imp_request_finish(listing->request, listing->status, &listing->error);
+    free(listing);
 }
 
 static void verb_list(imp_self *self, void *instance, imp_request *request)
 {
-    (void)self;
     imp_error error = {0};
     imp_status status = IMP_OK;
-    imp_id object;
     const char *limit_text = imp_request_value(request, "limit", 0);
     const char *object_text = imp_request_value(request, "object", 0);
+    const char *action = imp_request_value(request, "action", 0);
     long limit = LIST_DEFAULT;
     struct listing *listing = NULL;
     if (limit_text != NULL) {
         char *end;
         limit = strtol(limit_text, &end, 10);
-        if (end == limit_text || *end != '\0' || limit < 1 || limit > LIST_MAX)
+        if (end == limit_text || *end != '\0' || limit < 1 || limit > LIST_MAX) {
             status = imp_error_set(&error, IMP_INVALID, "--limit: found \"%s\", expected 1 to %d",
                                    limit_text, LIST_MAX);
+            goto refuse;
+        }
     }
-    if (status == IMP_OK && object_text != NULL && imp_id_parse(object_text, &object) != IMP_OK)
+    listing = calloc(1, sizeof *listing + (size_t)limit * sizeof listing->sequences[0]);
+    if (listing == NULL) {
+        status = imp_error_set(&error, IMP_LIMIT, "out of memory");
+        goto refuse;
+    }
+    listing->audit = instance;
+    listing->request = request;
+    listing->limit = (uint32_t)limit;
+    listing->has_object = object_text != NULL;
+    if (object_text != NULL && imp_id_parse(object_text, &listing->object) != IMP_OK) {
         status = imp_error_set(&error, IMP_INVALID,
                                "--object: found \"%s\", expected an id of 32 digits", object_text);
-    if (status == IMP_OK && (listing = calloc(1, sizeof *listing)) == NULL)
-        status = imp_error_set(&error, IMP_LIMIT, "out of memory");
-    if (status == IMP_OK)
-        status = list_rows(instance, request, listing, (uint32_t)limit,
-                           imp_request_value(request, "action", 0),
-                           object_text == NULL ? NULL : &object, &error);
+        goto refuse;
+    }
+    if (action != NULL && (action[0] == '\0' || strlen(action) > AUDIT_ACTION_MAX)) {
+        status =
+            imp_error_set(&error, IMP_INVALID,
+                          "--action: found \"%s\", expected an action such as job.release", action);
+        goto refuse;
+    }
+    snprintf(listing->action, sizeof listing->action, "%s", action == NULL ? "" : action);
+    if (imp_work(self, list_run, list_done, listing) != NULL)
+        return;
+    status = imp_error_set(&error, IMP_BUSY, "too much waits for the workers; try again");
+refuse:
     free(listing);
     imp_request_finish(request, status, &error);
 }
@@ -274,7 +337,7 @@ static void export_run(void *arg)
         }
         audit_key(task->exported + 1, from);
         status = imp_cursor_open(tx, task->audit->events, (imp_bytes){from, sizeof from}, &cursor);
-        for (int i = 0; status == IMP_OK && i < EXPORT_STEP; i++) {
+        for (int i = 0; status == IMP_OK && i < STEP_ROWS; i++) {
             status = imp_cursor_next(cursor, &key, &value);
             if (status == IMP_OK && !export_line(task->fd, value))
                 status = IMP_IO;

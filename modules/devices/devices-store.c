@@ -100,6 +100,8 @@ static imp_status length_count(struct devices *devices, imp_tx *tx, const imp_ne
         memcpy(&count, value.data, sizeof count);
     else if (status != IMP_NOT_FOUND)
         return status == IMP_OK ? IMP_CORRUPT : status;
+    if (count == 0 && change < 0)
+        return IMP_CORRUPT;
     count = (uint32_t)((int64_t)count + change);
     if (count == 0)
         return status == IMP_OK ? imp_tx_delete(tx, devices->length, key) : IMP_OK;
