@@ -89,12 +89,16 @@ class ServerTest(unittest.TestCase):
     def testdata(path):
         return Path(os.environ["IMPRIMATUR_TESTDATA"]) / path
 
+    def check_ended(self, instance):
+        """Called for every instance when it has ended, before its folder is removed."""
+
     def _end(self, instance):
         try:
             if instance.process is not None:
                 instance.stop()
             else:
                 instance.assert_no_reports()
+            self.check_ended(instance)
         finally:
             if os.environ.get("IMP_TEST_KEEP"):
                 instance.kill()

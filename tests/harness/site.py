@@ -3,11 +3,17 @@
 from .case import ServerTest
 from .instance import CtlError
 from .net import TcpSink
+from .privacy import Search
 
 USER, CARD, PIN, PASSWORD = "anna", "04:A2:19:5C", "4711", "correct horse"
 
 # argon2 at its cheapest: tests log in often, and what it costs is no concern of theirs.
 CHEAP_HASH = {"hash_memory": "64KiB", "hash_passes": 1, "failure_delay": "10ms"}
+
+
+# What no file and no log line may hold, in any form: see privacy.py. The PIN alone and the name "anna"
+# are too short to be told from chance; scenarios about names use longer ones and add them.
+PRIVATE = (CARD, CARD.replace(":", ""), PASSWORD, "Quarterly report")
 
 
 class PrintTest(ServerTest):
@@ -47,6 +53,15 @@ class PrintTest(ServerTest):
         sink = sink or self.sink()
         server.ctl("device", "add", name, "--uri", sink.uri, *options)
         return sink
+
+    def setUp(self):
+        super().setUp()
+        self.private = list(PRIVATE)  # a test adds what it sends
+
+    def check_ended(self, instance):
+        """Nothing private is readable in what the instance has left."""
+        found = Search(self.private).instance(instance)
+        self.assertEqual(found, [], "readable in what the server wrote")
 
     @staticmethod
     def jobs(server, *options):

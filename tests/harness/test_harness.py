@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The harness itself, on a stand-in for imprimd: a test that can't fail would test nothing."""
+import base64
 import os
 import shutil
 import signal
@@ -8,6 +9,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
+from harness import privacy
 from harness import Instance, StartFailed, Strace, TcpSink, conf, find_in_files
 from harness.build import Build
 from harness.deadline import DeadlineExceeded
@@ -172,6 +174,28 @@ class PartsTest(unittest.TestCase):
         (Path(folder) / "a").write_bytes(b"\0" * 5000 + b"secret title")
         self.assertEqual(find_in_files(folder, [b"secret", b"other"]),
                          [(os.path.join(folder, "a"), b"secret")])
+
+    def test_private_text_is_found_in_every_form(self):
+        folder = tempfile.mkdtemp(prefix="imprimatur-needle-")
+        self.addCleanup(lambda: remove(folder))
+        text = "Gehälter für Jürgen"
+        search = privacy.Search([text, b"\x00\xffdocument"])
+        self.assertEqual(search.folder(folder), [])
+        for data in (text.encode(), text.encode("latin-1"), text.encode("utf-16-le")):
+            for shown in (data, data.hex().encode(), data.hex().upper().encode(),
+                          *(base64.b64encode(b"x" * shift + data + b"yz") for shift in range(3))):
+                # Before, in the middle of and behind a border between two pieces.
+                for at in (0, privacy.PIECE - 3, 2 * privacy.PIECE - len(shown) + 1):
+                    path = Path(folder) / "file"
+                    path.write_bytes(b"\0" * at + shown + b"\0" * privacy.PIECE)
+                    self.assertNotEqual(search.folder(folder), [], (shown, at))
+        path.write_bytes(b"\0" * 100 + b"\x00\xffdocument")
+        self.assertEqual(len(search.folder(folder)), 1)
+        path.unlink()
+        (Path(folder) / f"of {text}").touch()
+        self.assertEqual(len(search.folder(folder)), 1)
+        with self.assertRaises(AssertionError):
+            privacy.Search(["anna"])
 
     def test_interrupted_calls_of_a_trace_are_joined(self):
         folder = tempfile.mkdtemp(prefix="imprimatur-trace-")
