@@ -7,7 +7,8 @@ import threading
 from harness.case import tsan
 from harness.deadline import Deadline
 from harness.lpd import LpdClient, control_text, submit
-from harness.net import TcpSink, free_port
+from harness.net import free_port
+from harness.silent import SilentSink
 from harness.site import PrintTest
 
 UEL = b"\033%-12345X"
@@ -243,48 +244,32 @@ class Trouble(Transport):
         self.assertEqual(self.printed(self.server, self.held(content), sink), content)
 
 
-class SilentSink:
-    """A printer that reads, says nothing and never closes."""
+class Restart(Transport):
+    settings = {**Transport.settings, "connect_settle": "500ms"}
 
-    def __init__(self):
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=16)
-        self.uri = f"socket://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._changed = threading.Condition()
-        self._taken = []
-        self._connections = []
-        threading.Thread(target=self._accept, daemon=True).start()
+    def test_a_crash_after_the_first_byte_never_prints_twice(self):
+        sink = self.device(self.server, "printer", self.sink(is_paused=True))
+        job = self.held(os.urandom(24 * 1024 * 1024))
+        self.release(self.server, job)
+        self.wait_state(job, "processing-stopped")
+        self.server.kill9()
+        self.server.wait_ready(2)
+        found = self.wait_state(job, "pending-held")
+        self.assertTrue(found["uncertain"])
+        self.assertEqual(found["reasons"], "job-held-for-review")
+        self.server.wait_log("jobs.recovered", uncertain="1", resumed="0")
+        self.assertEqual(sink.connections(), 1)
 
-    def _accept(self):
-        try:
-            while True:
-                connection, _ = self._listener.accept()
-                self._connections.append(connection)
-                threading.Thread(target=self._read, args=(connection,), daemon=True).start()
-        except OSError:
-            pass
-
-    def _read(self, connection):
-        data = b""
-        try:
-            while piece := connection.recv(65536):
-                data += piece
-        except OSError:
-            pass
-        with self._changed:
-            self._taken.append(data)
-            self._changed.notify_all()
-
-    def wait(self, count, seconds=10):
-        deadline = Deadline(seconds, f"{count} jobs at the silent printer")
-        with self._changed:
-            while len(self._taken) < count:
-                self._changed.wait(deadline.remaining())
-            return list(self._taken)
-
-    def close(self):
-        self._listener.close()
-        for connection in self._connections:
-            connection.close()
+    def test_a_crash_before_the_first_byte_goes_on_by_itself(self):
+        sink = self.device(self.server)
+        content = os.urandom(100000)
+        job = self.held(content)
+        self.release(self.server, job)
+        sink.wait_connections(1)
+        self.server.kill9()
+        self.server.wait_ready(2)
+        self.assertEqual(sink.wait_documents(2), [b"", content])
+        self.wait_state(job, "completed")
 
 
 @tsan
