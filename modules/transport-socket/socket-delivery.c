@@ -16,6 +16,7 @@
 
 #include <imprimatur/at-hand.h>
 #include <imprimatur/devices.h>
+#include <imprimatur/log.h>
 #include <imprimatur/service.h>
 #include <imprimatur/stream.h>
 
@@ -244,6 +245,14 @@ static bool send_bytes(struct socket_delivery *socket, const void *data, size_t 
     return status == IMP_OK || status == IMP_BUSY; /* else `closed` follows */
 }
 
+/* Something that was asked for can't be said to this device: it is dropped, and said here. */
+static void log_lost(const struct socket_delivery *socket, const char *item)
+{
+    char id[IMP_ID_TEXT_SIZE];
+    imp_log(socket->self, IMP_LOG_NOTICE, "transport-socket.lost", "delivery=%s item=%s",
+            imp_id_format(socket->id, id), item);
+}
+
 static void make_merge(struct socket_delivery *socket)
 {
     const imp_delivery_info *info = imp_delivery_get(socket->delivery);
@@ -282,6 +291,8 @@ static void make_merge(struct socket_delivery *socket)
     pjl_merge(head, &found, &wanted, socket->merge);
     socket->piece = 0;
     socket->is_exit_due = socket->merge->needs_exit;
+    if (socket->speaks_pjl && socket->merge->has_lost_sides)
+        log_lost(socket, "sides");
     /* A document that can't be told its copies by PJL is sent so often. */
     if (socket->repeats_left == 0 && socket->speaks_pjl && socket->copies > 1 &&
         !socket->merge->has_copies)
@@ -551,6 +562,8 @@ static void plan(struct socket_delivery *socket, const imp_delivery_info *info)
         if (strcmp(sides, sides_of[i].keyword) == 0)
             socket->sides = sides_of[i].sides;
     }
+    if (socket->sides != PJL_SIDES_AS_SENT && !socket->speaks_pjl)
+        log_lost(socket, "sides");
     /* Exactly one place applies copies: the device by PJL, or we by sending again. In both cases a
      * number in the document itself must not multiply them. */
     socket->rounds_left = socket->copies > 1 && !socket->speaks_pjl ? socket->copies : 1;
