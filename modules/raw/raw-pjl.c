@@ -64,8 +64,8 @@ static size_t line_answer(struct raw_pjl *pjl, char answer[RAW_PJL_ANSWER_MAX])
     } else if (word_is(command, length, "INQUIRE") || word_is(command, length, "DINQUIRE")) {
         while (is_space(*at))
             at++;
-        written = snprintf(answer, RAW_PJL_ANSWER_MAX, "@PJL %.*s %s\r\n\"?\"\r\n\f",
-                           word_is(command, length, "INQUIRE") ? 7 : 8, command, at);
+        written = snprintf(answer, RAW_PJL_ANSWER_MAX, "@PJL %s %s\r\n\"?\"\r\n\f",
+                           length == strlen("INQUIRE") ? "INQUIRE" : "DINQUIRE", at);
     }
     return written > 0 && written < RAW_PJL_ANSWER_MAX ? (size_t)written : 0;
 }

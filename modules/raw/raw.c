@@ -30,8 +30,9 @@ static imp_status raw_check(const void *settings, imp_error *error)
     const struct raw_host_rule *rules = conf->hosts.items;
     imp_network network;
     for (uint32_t i = 0; i < conf->hosts.count; i++) {
-        if (imp_network_parse(rules[i].network, &network, error) != IMP_OK)
-            return IMP_INVALID;
+        imp_error reason;
+        if (imp_network_parse(rules[i].network, &network, &reason) != IMP_OK)
+            return imp_error_set(error, IMP_INVALID, "hosts: %s", reason.message);
         if (!imp_name_is_valid(rules[i].user))
             return imp_error_set(error, IMP_INVALID, "hosts: the user of %s is not a valid name",
                                  rules[i].network);
