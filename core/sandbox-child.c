@@ -128,19 +128,63 @@ done:
 
 /* ---- the filter ------------------------------------------------------------------------------- */
 
+/* The server runs as the same user, so by the kernel's rules a child may signal it, bound it and slow it
+ * down: each of these calls names whom it is for, and only the child itself may be named. */
+static int filter_deny_others(scmp_filter_ctx filter)
+{
+    static const int by_pid[] = {SCMP_SYS(kill), SCMP_SYS(tgkill), SCMP_SYS(rt_sigqueueinfo),
+                                 SCMP_SYS(rt_tgsigqueueinfo)};
+    /* Here 0 is the caller. */
+    static const int by_zero[] = {SCMP_SYS(prlimit64),         SCMP_SYS(sched_setscheduler),
+                                  SCMP_SYS(sched_setparam),    SCMP_SYS(sched_setattr),
+                                  SCMP_SYS(sched_setaffinity), SCMP_SYS(migrate_pages),
+                                  SCMP_SYS(move_pages)};
+    const scmp_datum_t self = (scmp_datum_t)getpid();
+    int outcome = 0;
+    for (size_t i = 0; outcome == 0 && i < sizeof by_pid / sizeof by_pid[0]; i++)
+        outcome = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), by_pid[i], 1,
+                                   SCMP_A0(SCMP_CMP_NE, self, 0));
+    for (size_t i = 0; outcome == 0 && i < sizeof by_zero / sizeof by_zero[0]; i++)
+        outcome = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), by_zero[i], 1,
+                                   SCMP_A0(SCMP_CMP_NE, 0, 0));
+    return outcome;
+}
+
+/* Threads yes, processes no: the spawner's deadline ends the child, not what the child would leave
+ * behind. Sanitizer builds start their symbolizer. */
+static int filter_deny_processes(scmp_filter_ctx filter)
+{
+#ifndef IMP_SANITIZED
+    static const int calls[] = {SCMP_SYS(fork), SCMP_SYS(vfork)};
+    int outcome = filter_deny(filter, calls, sizeof calls / sizeof calls[0]);
+    return outcome != 0 ? outcome
+                        : seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(clone), 1,
+                                           SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, 0));
+#else
+    (void)filter;
+    return 0;
+#endif
+}
+
 static int filter_deny_child(scmp_filter_ctx filter)
 {
     static const int calls[] = {
-        SCMP_SYS(socket),      SCMP_SYS(socketpair), SCMP_SYS(connect), SCMP_SYS(bind),
-        SCMP_SYS(listen),      SCMP_SYS(accept),     SCMP_SYS(accept4), SCMP_SYS(shmget),
-        SCMP_SYS(shmat),       SCMP_SYS(msgget),     SCMP_SYS(semget),  SCMP_SYS(mq_open),
-        SCMP_SYS(personality),
+        SCMP_SYS(socket),      SCMP_SYS(socketpair), SCMP_SYS(connect),
+        SCMP_SYS(bind),        SCMP_SYS(listen),     SCMP_SYS(accept),
+        SCMP_SYS(accept4),     SCMP_SYS(shmget),     SCMP_SYS(shmat),
+        SCMP_SYS(msgget),      SCMP_SYS(semget),     SCMP_SYS(mq_open),
+        SCMP_SYS(personality), SCMP_SYS(tkill),      SCMP_SYS(pidfd_open),
+        SCMP_SYS(setpriority), SCMP_SYS(ioprio_set), SCMP_SYS(pidfd_send_signal),
     };
     int outcome = filter_deny(filter, calls, sizeof calls / sizeof calls[0]);
     if (outcome == 0)
         outcome = filter_deny_ptrace(filter);
     if (outcome == 0)
         outcome = filter_deny_capset(filter);
+    if (outcome == 0)
+        outcome = filter_deny_others(filter);
+    if (outcome == 0)
+        outcome = filter_deny_processes(filter);
     return outcome == 0 ? filter_deny_namespaces(filter) : outcome;
 }
 

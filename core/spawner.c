@@ -81,6 +81,9 @@ static _Noreturn void child_run(const struct spawner_program *program,
     imp_status status = IMP_OK;
     if (dup2(passed[0], STDIN_FILENO) < 0 || dup2(passed[1], STDOUT_FILENO) < 0)
         status = imp_error_set(&error, IMP_IO, "cannot pass descriptors: %s", strerror(errno));
+    /* Nothing else of ours goes along, the spawner's own links least of all. */
+    if (status == IMP_OK && close_range(STDERR_FILENO + 1, ~0u, CLOSE_RANGE_CLOEXEC) != 0)
+        status = imp_error_set(&error, IMP_IO, "cannot mark descriptors: %s", strerror(errno));
     if (status == IMP_OK)
         status = sandbox_child_enter(limits, &layers, &error);
     if (status == IMP_OK) {

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -163,6 +164,8 @@ static int child_body(void)
     uint32_t layers;
     imp_error error;
     struct rlimit bound;
+    pthread_t thread;
+    bool is_filtered = false;
     if (getuid() == 0)
         CHECK(setresgid(NOBODY, NOBODY, NOBODY) == 0 && setresuid(NOBODY, NOBODY, NOBODY) == 0);
     CHECK(sandbox_child_enter(&limits, &layers, &error) == IMP_OK);
@@ -171,6 +174,26 @@ static int child_body(void)
     CHECK(is_refused(socket(AF_UNIX, SOCK_STREAM, 0)));
     CHECK(is_refused(syscall(SYS_bpf, 0, NULL, 0)));
     CHECK(is_refused(unshare(CLONE_NEWNS)));
+    /* The server is of the same user: it must not be within reach. */
+    CHECK(is_refused(kill(getppid(), 0)));
+    CHECK(is_refused(kill(-1, 0)));
+    CHECK(is_refused(kill(0, 0)));
+    CHECK(is_refused(syscall(SYS_tgkill, getppid(), getppid(), 0)));
+    CHECK(is_refused(syscall(SYS_tkill, getppid(), 0)));
+    CHECK(is_refused(syscall(SYS_rt_sigqueueinfo, getppid(), 0, NULL)));
+    CHECK(is_refused(syscall(SYS_pidfd_open, getppid(), 0)));
+    CHECK(is_refused(syscall(SYS_prlimit64, getppid(), RLIMIT_NOFILE, NULL, &bound)));
+    CHECK(is_refused(setpriority(PRIO_PROCESS, (id_t)getppid(), 19)));
+    CHECK(is_refused(sched_setaffinity(getppid(), 0, NULL)));
+    CHECK(kill(getpid(), 0) == 0);
+    CHECK(syscall(SYS_tgkill, getpid(), getpid(), 0) == 0);
+#ifndef IMP_SANITIZED
+    CHECK(is_refused(fork()));
+    CHECK(is_refused(vfork()));
+#endif
+    CHECK(pthread_create(&thread, NULL, thread_answer, &is_filtered) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK(is_filtered);
     CHECK(getrlimit(RLIMIT_CPU, &bound) == 0 && bound.rlim_max == limits.cpu_seconds);
     CHECK(getrlimit(RLIMIT_FSIZE, &bound) == 0 && bound.rlim_max == limits.output_bytes);
     CHECK(getrlimit(RLIMIT_NOFILE, &bound) == 0 && bound.rlim_max == limits.open_files);
