@@ -188,10 +188,17 @@ static imp_status listeners_begin(imp_error *error)
 
 /* ---- metrics and control ---- */
 
-static imp_status metrics_begin(imp_error *error)
+static imp_status registry_begin(imp_error *error)
 {
     (void)error;
     metrics_set_info(imp_version(), core_settings()->instance);
+    return IMP_OK;
+}
+
+/* Nobody asks for them once `control` has ended: the store may go before they do. */
+static imp_status metrics_begin(imp_error *error)
+{
+    (void)error;
     store_register_metrics(server.store);
     return IMP_OK;
 }
@@ -233,6 +240,8 @@ static imp_status modules_begin(imp_error *error)
 /* ---- the table ---- */
 
 static const struct stage STAGES[] = {
+    /* First, so that it ends last: connections count themselves out when the loops end. */
+    {"registry", registry_begin, metrics_clear},
     {"folders", folders_begin, nothing},
     {"loops", loops_begin, loop_teardown},
     {"signals", server_signals_begin, nothing},
@@ -240,7 +249,7 @@ static const struct stage STAGES[] = {
     {"tls", tls_begin, tls_stop},
     {"listeners", listeners_begin, listener_stop},
     {"threads", threads_begin, threads_end},
-    {"metrics", metrics_begin, metrics_clear},
+    {"metrics", metrics_begin, nothing},
     {"link", server_link_begin, server_link_end},
     {"control", control_begin, control_end},
     {"modules", modules_begin, module_teardown},

@@ -319,6 +319,18 @@ class Signals(SupervisorTest):
         for pid in pids:
             self.assertFalse(os.path.exists(f"/proc/{pid}"), pid)
 
+    def test_a_connection_that_lingers_ends_with_the_server(self):
+        server = self.echo()
+        with socket.create_connection(("127.0.0.1", server.port("echo", "main"))) as client:
+            client.settimeout(20 * scale())
+            client.sendall(b"word")
+            answer = b""
+            while piece := client.recv(4096):
+                answer += piece
+            self.assertEqual(answer, b"word")
+            # The server has ended its direction and waits for our end, which does not come.
+            server.stop(status=0)
+
     def test_hup_reloads_and_says_so_to_the_manager(self):
         server = self.echo()
         os.kill(server.supervisor_pid(), signal.SIGHUP)
