@@ -35,7 +35,8 @@ imp_table *store_table_handle(struct store *store, const char *name, uint32_t fl
         table->next = store->tables;
         store->tables = table;
     }
-    if (table != NULL) {
+    /* Once: when a module comes back, others may be reading with this handle. */
+    if (table != NULL && table->scope.ring == NULL) {
         table->scope.ring = store->ring; /* NULL until the keys are open: the core's plain tables */
     }
     pthread_mutex_unlock(&store->table_lock);
@@ -193,7 +194,9 @@ static imp_status declare_one(struct declaration *declaration, imp_tx *tx,
     if (status != IMP_OK) {
         return status;
     }
-    table->flags = spec->flags;
+    if (table->flags != spec->flags) {
+        table->flags = spec->flags;
+    }
     if (record.schema < spec->schema) {
         status = migrate_table(declaration, tx, spec, table, record.schema, error);
     }
