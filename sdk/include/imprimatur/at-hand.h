@@ -38,6 +38,7 @@ typedef uint32_t imp_sent_slot;
 /* A word for this delivery, counting from 0; IMP_SENT_NONE when all slots are in use (the delivery
  * goes on without: imp_sent_add and imp_sent_end ignore it). Any thread. */
 IMP_PUBLIC imp_sent_slot imp_sent_begin(imp_id delivery);
+/* Adds to the word. Any thread; one at a time for a slot. */
 IMP_PUBLIC void imp_sent_add(imp_sent_slot slot, uint64_t bytes);
 /* Gives the slot back: the delivery's end is committed. */
 IMP_PUBLIC void imp_sent_end(imp_sent_slot slot);

@@ -80,7 +80,9 @@ IMP_PUBLIC imp_id imp_id_new(void);
 IMP_PUBLIC char *imp_id_format(imp_id id, char text[IMP_ID_TEXT_SIZE]);
 /* IMP_INVALID unless `text` is exactly 32 hexadecimal digits. Any thread. */
 IMP_PUBLIC imp_status imp_id_parse(const char *text, imp_id *id);
+/* True for the id of 16 zero bytes, which stands for "none". Any thread. */
 IMP_PUBLIC bool imp_id_is_zero(imp_id id);
+/* True for the same 16 bytes. Any thread. */
 IMP_PUBLIC bool imp_id_equal(imp_id a, imp_id b);
 
 /* Wall clock, microseconds since 1970-01-01 UTC. For expiry, retention and records. Tests replace
@@ -124,6 +126,7 @@ typedef struct imp_self imp_self;
 IMP_PUBLIC void *imp_self_instance(const imp_self *self);
 /* The module's name ("lpr"), valid as long as the generation. Any thread. */
 IMP_PUBLIC const char *imp_self_name(const imp_self *self);
+/* The number of this generation, unique for the life of the server process. Any thread. */
 IMP_PUBLIC uint32_t imp_self_generation(const imp_self *self);
 
 #endif

@@ -55,11 +55,16 @@ IMP_PUBLIC void imp_request_ask(imp_request *request, const char *names,
  * imp_row_begin(request, true): it is printed as a list of names and values. Strings are copied and
  * cleaned; they must be UTF-8. */
 IMP_PUBLIC void imp_row_begin(imp_request *request, bool is_single);
+/* A field of the row that was begun last; NULL gives JSON null. */
 IMP_PUBLIC void imp_field_text(imp_request *request, const char *name, const char *value);
+/* The same, formatted as by printf. */
 IMP_PUBLIC void imp_field_printf(imp_request *request, const char *name, const char *format, ...)
     IMP_PRINTF(3, 4);
+/* A JSON number. */
 IMP_PUBLIC void imp_field_integer(imp_request *request, const char *name, int64_t value);
+/* JSON true or false. */
 IMP_PUBLIC void imp_field_bool(imp_request *request, const char *name, bool value);
+/* 32 lower-case hexadecimal digits. */
 IMP_PUBLIC void imp_field_id(imp_request *request, const char *name, imp_id id);
 /* RFC 3339 in UTC; 0 is printed as "-" (JSON null). */
 IMP_PUBLIC void imp_field_time(imp_request *request, const char *name, int64_t time_us);

@@ -20,8 +20,9 @@ typedef struct imp_work_token imp_work_token;
 IMP_PUBLIC imp_loop *imp_loop_current(void);
 /* The control thread's loop: where start, stop and control requests run. Any thread. */
 IMP_PUBLIC imp_loop *imp_loop_control(void);
-/* Loops that carry connections: their number, and each by index. Any thread. */
+/* The number of loops that carry connections. Any thread. */
 IMP_PUBLIC uint32_t imp_loop_count(void);
+/* One of them, 0..count-1. Any thread. */
 IMP_PUBLIC imp_loop *imp_loop_at(uint32_t index);
 /* The index of a loop, 0..count-1; the control loop has index count. */
 IMP_PUBLIC uint32_t imp_loop_index(const imp_loop *loop);

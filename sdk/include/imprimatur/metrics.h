@@ -26,6 +26,7 @@ IMP_PUBLIC imp_metric *imp_metric_register(imp_self *self, imp_metric_kind kind,
 IMP_PUBLIC void imp_metric_add(imp_metric *metric, int64_t amount);
 /* Sets a gauge (NULL is ignored). Lock-free; any thread. */
 IMP_PUBLIC void imp_metric_set(imp_metric *metric, int64_t value);
+/* The value now; 0 for NULL. Lock-free; any thread. */
 IMP_PUBLIC int64_t imp_metric_value(const imp_metric *metric);
 
 #endif

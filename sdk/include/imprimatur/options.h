@@ -6,7 +6,9 @@
  * module's name into a fresh zeroed block of `conf_size` bytes, applies defaults, checks types,
  * ranges and choices, and refuses unknown names with file and line. The block belongs to the core;
  * the module gets it as `const void *conf` in check, start and reconfigure, and it stays valid until
- * the next reconfigure has returned (or stop).
+ * the next reconfigure has returned (or stop), and for a call on another thread until that call has
+ * returned: so a module without reconfigure may keep the pointer, and one with it may replace an
+ * atomic pointer that calls load once.
  *
  *     struct lpr_conf { const char *queue_default; int64_t idle_timeout; bool host_is_proof; };
  *     static const imp_option lpr_options[] = {

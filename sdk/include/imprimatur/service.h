@@ -30,12 +30,14 @@ typedef struct imp_service_call {
  * thread. */
 IMP_PUBLIC const void *imp_service_enter(imp_self *self, const char *name, uint32_t major,
                                          imp_service_call *call);
+/* Ends the call that imp_service_enter began; the table may not be used after it. */
 IMP_PUBLIC void imp_service_leave(imp_service_call *call);
 
 /* A pin of a long-lived object (an open upload, a session) on a generation, so that its code stays
  * mapped until the object ends. `what` is shown by `module info` ("upload"); a constant string. Any
  * thread; the release may come from another one. */
 IMP_PUBLIC void imp_pin(imp_self *self, const char *what);
+/* Takes one pin of the same `what` away. Any thread. */
 IMP_PUBLIC void imp_unpin(imp_self *self, const char *what);
 
 /* True when `table` of a sized struct pointer carries `member` (newer minor versions append). */

@@ -64,6 +64,7 @@ IMP_PUBLIC imp_status imp_store_write_sync(imp_self *self, imp_write_function fn
 
 /* A read transaction of this thread; every begin needs its end. Any thread but the writer. */
 IMP_PUBLIC imp_status imp_store_read_begin(imp_self *self, imp_tx **tx, imp_error *error);
+/* Ends it; what was read in it is gone. On the thread that began it. */
 IMP_PUBLIC void imp_store_read_end(imp_tx *tx);
 
 /* The opened value of a key. `value->data` lives in the transaction's arena until it ends (read) or
@@ -93,6 +94,7 @@ IMP_PUBLIC imp_status imp_cursor_next(imp_cursor *cursor, imp_bytes *key, imp_by
 /* The same walk backwards; the first call gives the last key < `from`, or the last of all when
  * `from` was empty. A cursor goes in one direction only. */
 IMP_PUBLIC imp_status imp_cursor_previous(imp_cursor *cursor, imp_bytes *key, imp_bytes *value);
+/* Ends the walk. */
 IMP_PUBLIC void imp_cursor_close(imp_cursor *cursor);
 
 /* A scratch copy in the transaction's arena. NULL when memory is short. */

@@ -55,8 +55,9 @@ IMP_PUBLIC void imp_stream_consume(imp_stream *stream, size_t length);
 /* Bounds the input buffer (default 64 KiB, at most 1 MiB): a message longer than the bound can't be
  * waited for. */
 IMP_PUBLIC void imp_stream_set_input_max(imp_stream *stream, size_t length);
-/* Stops and restarts reading from the peer; `readable` follows a resume when input is there. */
+/* Stops reading from the peer, and the calls of `readable`, until a resume. */
 IMP_PUBLIC void imp_stream_pause(imp_stream *stream);
+/* Ends a pause; `readable` follows when input is there. */
 IMP_PUBLIC void imp_stream_resume(imp_stream *stream);
 
 /* Copies to the output. IMP_BUSY: taken, but the buffer is over its mark: write no more before
@@ -65,9 +66,9 @@ IMP_PUBLIC imp_status imp_stream_write(imp_stream *stream, const void *data, siz
 /* Calls `writable` once when everything written so far was handed to the system (for TLS: encrypted
  * and handed over); at once, from the loop, when the output is empty already. */
 IMP_PUBLIC void imp_stream_flush_notify(imp_stream *stream);
-/* Bytes of the output that the system has not taken, and bytes that the peer's host has not yet
- * acknowledged (TCP send queue). */
+/* Bytes of the output that the system has not taken. */
 IMP_PUBLIC size_t imp_stream_output_pending(imp_stream *stream);
+/* Bytes that the peer's host has not yet acknowledged (TCP send queue). */
 IMP_PUBLIC size_t imp_stream_unacknowledged(imp_stream *stream);
 /* Sends what is in the output, then ends our direction (shutdown, close_notify); reading goes on. */
 IMP_PUBLIC void imp_stream_end(imp_stream *stream);
@@ -76,15 +77,18 @@ IMP_PUBLIC void imp_stream_close(imp_stream *stream);
 /* Drops the output and resets the connection; `closed` follows from the loop. */
 IMP_PUBLIC void imp_stream_abort(imp_stream *stream);
 
-/* Deadlines in microseconds from now; 0 = none. Idle is counted anew with every byte in either
- * direction. */
+/* The idle deadline, in microseconds; 0 = none. Counted anew with every byte in either direction. */
 IMP_PUBLIC void imp_stream_set_idle_timeout(imp_stream *stream, int64_t idle_us);
+/* The overall deadline, in microseconds from now; 0 = none. */
 IMP_PUBLIC void imp_stream_set_deadline(imp_stream *stream, int64_t deadline_us);
 
+/* Who is at the other end. Valid as long as the stream. */
 IMP_PUBLIC const imp_peer *imp_stream_peer(imp_stream *stream);
 /* Our side's address, as the client reached it. */
 IMP_PUBLIC const imp_peer *imp_stream_local(imp_stream *stream);
+/* The loop that the stream stays on. */
 IMP_PUBLIC imp_loop *imp_stream_loop(imp_stream *stream);
+/* True once TLS protects the stream. */
 IMP_PUBLIC bool imp_stream_is_tls(imp_stream *stream);
 /* Replaces the event table and its argument (a protocol that hands a connection on inside itself). */
 IMP_PUBLIC void imp_stream_set_events(imp_stream *stream, const imp_stream_events *events,
