@@ -18,6 +18,8 @@ class Entry:
         self.digest = hashlib.sha256(content_of(title, size)).hexdigest()
         self.is_acknowledged = False
         self.attempts = 0
+        self.port = None             # of the client's socket when the job was acknowledged
+        self.acknowledged_at = None  # by the sequence of the shim
 
 
 class Ledger:

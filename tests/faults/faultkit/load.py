@@ -69,6 +69,7 @@ class Client(threading.Thread):
             client.control(text, control)
             client.data(content, data)
             client.expect_yes("data")
+            entry.port = client.socket.getsockname()[1]
             self.load.acknowledged(entry)
 
 
