@@ -100,34 +100,72 @@ static imp_status sync_folder(const char *path, imp_error *error)
     return status;
 }
 
+/* Makes an empty environment beside and renames it into place, so that a power cut never leaves half a
+ * file, which nobody could tell from a damaged store. */
+static imp_status make_file(struct store *store, const char *path, imp_error *error)
+{
+    char fresh[STORE_PATH_MAX + 32];
+    MDB_env *env = NULL;
+    int fd = -1;
+    imp_status status = IMP_OK;
+    snprintf(fresh, sizeof fresh, "%s.new", path);
+    (void)unlink(fresh); /* of a start that was cut */
+    int code = mdb_env_create(&env);
+    if (code == 0) {
+        code = mdb_env_set_mapsize(env, store->map_size);
+    }
+    if (code == 0) {
+        code = mdb_env_open(env, fresh, MDB_NOSUBDIR | MDB_NOLOCK | MDB_NOTLS, 0600);
+    }
+    if (code != 0) {
+        status = imp_error_set(error, store_status(code), "store file %s can't be made: %s", fresh,
+                               mdb_strerror(code));
+    }
+    mdb_env_close(env);
+    if (status == IMP_OK) {
+        fd = open(fresh, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        if (fd < 0 || fsync(fd) != 0 || rename(fresh, path) != 0) {
+            status = imp_error_set(error, store_status(errno), "store file %s can't be made: %s",
+                                   path, strerror(errno));
+        }
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (status != IMP_OK) {
+        (void)unlink(fresh);
+        return status;
+    }
+    status = sync_folder(store->folder, error);
+    return status == IMP_OK ? sync_folder(store->state_dir, error) : status;
+}
+
 /* Makes folder and file if they are missing; `is_new` when the store has to be made. */
 static imp_status prepare_folder(struct store *store, bool must_exist, bool *is_new,
                                  imp_error *error)
 {
     char path[STORE_PATH_MAX + 16];
-    struct stat about;
+    struct stat about = {.st_size = -1}; /* what it stays when it can't be asked */
     file_path(path, store->folder);
-    *is_new = stat(path, &about) != 0 && errno == ENOENT;
-    if (*is_new && must_exist) {
+    bool is_there = stat(path, &about) == 0 || errno != ENOENT;
+    if (!is_there && must_exist) {
         return imp_error_set(error, IMP_NOT_FOUND, "there is no store in %s", store->state_dir);
     }
-    if (*is_new && mkdir(store->folder, 0700) != 0 && errno != EEXIST) {
+    if (!is_there && mkdir(store->folder, 0700) != 0 && errno != EEXIST) {
         return imp_error_set(error, store_status(errno), "store folder %s can't be made: %s",
                              store->folder, strerror(errno));
     }
-    store->data_fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    *is_new = !is_there || about.st_size == 0;
+    imp_status status = *is_new ? make_file(store, path, error) : IMP_OK;
+    if (status != IMP_OK) {
+        return status;
+    }
+    store->data_fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW);
     if (store->data_fd < 0) {
         return imp_error_set(error, store_status(errno), "store file %s can't be written: %s", path,
                              strerror(errno));
     }
-    if (fstat(store->data_fd, &about) == 0 && about.st_size == 0) {
-        *is_new = true;
-    }
-    if (!*is_new) {
-        return IMP_OK;
-    }
-    imp_status status = sync_folder(store->folder, error);
-    return status == IMP_OK ? sync_folder(store->state_dir, error) : status;
+    return IMP_OK;
 }
 
 static imp_status open_environment(struct store *store, imp_error *error)
