@@ -59,8 +59,15 @@ class Site:
     def queues(self):
         return ("hold", "direct") if self.has_delivery else ("hold",)
 
+    def wait_answers(self, seconds=60):
+        """Until the server answers on its control socket; it may just be starting again."""
+        deadline = Deadline(seconds, "an answer on the control socket")
+        while self.instance.ctl_run("status")[0] != 0:
+            deadline.pause()
+
     def wait_drained(self, seconds=120):
         """Until nothing waits on the direct queue but what a person must decide."""
+        self.wait_answers()
         deadline = Deadline(seconds, "the direct queue to be empty")
         while self.has_delivery:
             waiting = [job for job in self.instance.ctl("job", "list", "--queue", "direct",
