@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import unittest
 from pathlib import Path
 
@@ -31,6 +32,14 @@ def needs_peer(path):
     """Skips where a program is not unpacked below build/peers."""
     return unittest.skipIf(not (PEERS / path).exists(),
                            f"not in build/peers (./quickstart deps check): {path}")
+
+
+def client_folder(test):
+    """A folder for what the clients of a test have: apart from the server's, which is searched for
+    private text."""
+    folder = Path(test.enterContext(tempfile.TemporaryDirectory(prefix="imprimatur-client-")))
+    os.chmod(folder, 0o755)
+    return folder
 
 
 def run(command, seconds=30, environment=None, stdin=subprocess.DEVNULL):

@@ -6,7 +6,6 @@ What each of them sends is there with its owner, seen by its owner alone, and pr
 import os
 import re
 import unittest
-from pathlib import Path
 
 from harness import peers
 from harness.case import needs_programs, needs_root
@@ -23,6 +22,7 @@ class ClientTest(PrintTest):
 
     def setUp(self):
         super().setUp()
+        self.folder = peers.client_folder(self)
         self.server = self.print_server()
         self.port = self.server.port("lpr", "lpd")
         self.printer = self.device(self.server)
@@ -30,7 +30,7 @@ class ClientTest(PrintTest):
 
     def file(self, content, name="document"):
         """A file that a client can be given; readable by all, for cupsd's sake."""
-        path = Path(self.server.folder) / name
+        path = self.folder / name
         path.write_bytes(content)
         os.chmod(path, 0o644)
         return path
@@ -39,7 +39,7 @@ class ClientTest(PrintTest):
         command = [program, "-N", "-H", "127.0.0.1", f"--port={self.port}", "-P", "hold"]
         if program == "rlpr":
             return peers.run([*command, "-U", user, *arguments])
-        return peers.run_as(user, self.server.folder, [*command, *arguments])
+        return peers.run_as(user, self.folder, [*command, *arguments])
 
     def wait_jobs(self, count):
         deadline = Deadline(10, f"{count} jobs in the queue")
@@ -228,7 +228,7 @@ class CupsBackend(ClientTest):
 @peers.needs_peer("lprng/usr/bin/lpr")
 class Lprng(ClientTest):
     def lprng(self, program, *arguments, user=USER):
-        return peers.run_as(user, self.server.folder, [
+        return peers.run_as(user, self.folder, [
             peers.LPRNG / "usr/bin" / program, f"-Phold@127.0.0.1%{self.port}", *arguments])
 
     def test_what_lpr_sends_is_held_and_prints_as_sent(self):
