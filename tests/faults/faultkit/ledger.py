@@ -83,7 +83,7 @@ class Found:
                 self.doubled += len(found) - 1
                 self.problems.append(f"doubled: {title} ({ledger.entries[title].attempts} "
                                      f"attempts): {found}")
-        self.uncertain = sum(job.situation == "uncertain" for job in jobs)
+        self.uncertain = sum(job.situation == "delivery-uncertain" for job in jobs)
         self.printed_twice = 0
         for title, documents in printed.items():
             if len(documents) > 1:
