@@ -78,6 +78,13 @@ static imp_status begin_mark(struct module *module, imp_error *error)
         return IMP_OK;
     imp_status status =
         module_mark_begin(module_context.settings.state_dir, &module->file, &module->mark, error);
+    if (status == IMP_NO_SPACE) {
+        /* The module is what tells its clients that the disk is full. */
+        imp_log(NULL, IMP_LOG_WARNING, "module.unmarked", "module=%s reason=\"%s\"", module->name,
+                error->message);
+        status = IMP_OK;
+        *error = (imp_error){.status = IMP_OK};
+    }
     if (status == IMP_OK)
         module_watch_begin(module->name, "start", module_context.settings.start_timeout_us);
     return status;

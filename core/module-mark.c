@@ -101,6 +101,7 @@ static imp_status write_mark(int fd, char letter, uint32_t crashes, const char *
     char line[LINE_SIZE];
     int length = snprintf(line, sizeof(line), "%c %u %s\n", letter, crashes, identity);
     /* In this order: a process that is killed in between leaves a whole line first. */
+    errno = ENOSPC; /* of a short write */
     if (pwrite(fd, line, (size_t)length, 0) != length || ftruncate(fd, length) != 0)
         return IMP_IO;
     return IMP_OK;
@@ -114,11 +115,18 @@ static char *mark_path(const char *state_dir, const char *name)
         return NULL;
     snprintf(path, size, "%s/" MARK_FOLDER, state_dir);
     if (mkdir(path, 0700) != 0 && errno != EEXIST) {
+        int saved = errno;
         free(path);
+        errno = saved;
         return NULL;
     }
     snprintf(path, size, "%s/" MARK_FOLDER "/%s", state_dir, name);
     return path;
+}
+
+static imp_status status_of_errno(void)
+{
+    return errno == ENOSPC || errno == EDQUOT ? IMP_NO_SPACE : IMP_IO;
 }
 
 imp_status module_mark_begin(const char *state_dir, const struct module_file *file,
@@ -132,11 +140,12 @@ imp_status module_mark_begin(const char *state_dir, const struct module_file *fi
     *mark = (struct module_mark){.fd = -1};
     mark->path = mark_path(state_dir, file->note.name);
     if (mark->path == NULL)
-        return imp_error_set(error, IMP_IO, "%s/" MARK_FOLDER " can't be made: %s", state_dir,
-                             strerror(errno));
+        return imp_error_set(error, status_of_errno(), "%s/" MARK_FOLDER " can't be made: %s",
+                             state_dir, strerror(errno));
     mark->fd = open(mark->path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (mark->fd < 0) {
-        status = imp_error_set(error, IMP_IO, "%s can't be made: %s", mark->path, strerror(errno));
+        status = imp_error_set(error, status_of_errno(), "%s can't be made: %s", mark->path,
+                               strerror(errno));
         goto failed;
     }
     identify(file, identity);
@@ -151,8 +160,8 @@ imp_status module_mark_begin(const char *state_dir, const struct module_file *fi
         goto failed;
     }
     if (write_mark(mark->fd, LETTER_STARTING, crashes, identity) != IMP_OK) {
-        status = imp_error_set(error, errno == ENOSPC ? IMP_NO_SPACE : IMP_IO,
-                               "%s can't be written: %s", mark->path, strerror(errno));
+        status = imp_error_set(error, status_of_errno(), "%s can't be written: %s", mark->path,
+                               strerror(errno));
         goto failed;
     }
     beginner = pthread_self();

@@ -25,7 +25,8 @@ struct module_mark {
     char *path;
 };
 
-/* IMP_DENIED with the reason when the module is to be left out. Otherwise the mark is made, and from
+/* IMP_DENIED with the reason when the module is to be left out; IMP_NO_SPACE when there is no room for a
+ * mark, and then none was made. Otherwise the mark is made, and from
  * here to module_mark_end a fault of this process is counted against the module. Only one at a
  * time. Control thread. */
 imp_status module_mark_begin(const char *state_dir, const struct module_file *file,

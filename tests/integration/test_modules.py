@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loader in a running server: what starts, what is refused with which words, and how it ends."""
+import errno
 import os
 import shutil
 import socket
+import subprocess
 import unittest
 
 from harness import ServerTest, needs_root, not_under, tsan
@@ -207,6 +209,31 @@ class Refused(ModuleTest):
     def test_check_says_ok(self):
         instance = self.instance_with("t-all", "t-clock", "t-watch")
         self.assertEqual(instance.check(), (0, "OK\n"))
+
+
+class FullDisk(ModuleTest):
+    @needs_root
+    def test_modules_start_without_room_for_a_mark(self):
+        instance = self.instance_with("t-all", t_all={"listen": [self.listen("x")]})
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o",
+             f"size=160m,mode=0700,uid={instance.uid},gid={instance.gid}",
+             "imprimatur-test", str(instance.state)], stderr=subprocess.PIPE, text=True)
+        if mounted.returncode != 0:
+            self.skipTest(f"no file system can be mounted here: {mounted.stderr.strip()}")
+        self.addCleanup(subprocess.run, ["umount", "-l", str(instance.state)], check=True)
+        instance.start()
+        instance.stop()
+        with open(instance.state / "filler", "wb", buffering=0) as filler:
+            with self.assertRaises(OSError) as full:
+                while True:
+                    filler.write(bytes(1 << 16))
+        self.assertEqual(full.exception.errno, errno.ENOSPC)
+        instance.start()
+        instance.wait_log("module.unmarked", module="t-all")
+        with socket.create_connection(("127.0.0.1", instance.port("t-all", "x")), 10) as client:
+            self.assertEqual(client.makefile().readline(), "hello\n")
+        instance.stop()
 
 
 class Surviving(ModuleTest):
