@@ -41,6 +41,16 @@ imp_status ctl_send_secrets(struct ctl_connection *connection, const json_t *nam
 imp_status ctl_secret_read(const char *name, char secret[CTL_SECRET_MAX], size_t *length,
                            imp_error *error);
 
+/* ---- ctl-offline.c ---- */
+
+/* True for the commands that work without a server; *is_only_offline for those that need that none
+ * runs. */
+bool ctl_offline_knows(char *const *words, int count, bool *is_only_offline);
+/* Runs one on the instance that a configuration file names, which must not run, and prints its
+ * report. */
+imp_status ctl_offline_run(const char *config, char *const *words, int count, bool is_json,
+                           imp_error *error);
+
 /* ---- ctl-print.c ---- */
 
 struct ctl_printer {

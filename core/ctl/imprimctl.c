@@ -23,7 +23,8 @@ struct arguments {
 static int usage(FILE *out)
 {
     fprintf(out, "usage: imprimctl [--socket PATH] [--config FILE] [--json] COMMAND [ARGUMENT...]\n"
-                 "       imprimctl help [COMMAND]   lists the commands that the server knows\n");
+                 "       imprimctl help [COMMAND]   lists the commands that the server knows\n"
+                 "       imprimctl --config FILE backup restore|verify FILE   without a server\n");
     return out == stdout ? CTL_EXIT_OK : CTL_EXIT_USAGE;
 }
 
@@ -135,6 +136,14 @@ static int converse(struct ctl_connection *connection, const struct arguments *a
     return complain(status, error.message);
 }
 
+static int run_offline(const struct arguments *arguments)
+{
+    imp_error error = {0};
+    imp_status status = ctl_offline_run(arguments->config, arguments->words, arguments->count,
+                                        arguments->is_json, &error);
+    return status == IMP_OK ? CTL_EXIT_OK : complain(status, error.message);
+}
+
 int main(int argc, char **argv)
 {
     struct arguments arguments = {0};
@@ -145,12 +154,18 @@ int main(int argc, char **argv)
     int exit_status = parse(&arguments, argc, argv);
     if (exit_status >= 0)
         return exit_status;
+    bool is_only_offline;
+    bool is_offline = ctl_offline_knows(arguments.words, arguments.count, &is_only_offline);
+    if (is_only_offline)
+        return run_offline(&arguments);
     char *path = find_socket(&arguments, &error);
     if (path == NULL)
         return complain(IMP_UNAVAILABLE, error.message);
     printer.is_json = arguments.is_json;
     imp_status status = ctl_connect(&connection, path, &error);
-    if (status == IMP_OK) {
+    if (status != IMP_OK && is_offline && arguments.config != NULL) {
+        exit_status = run_offline(&arguments);
+    } else if (status == IMP_OK) {
         exit_status = converse(&connection, &arguments, &printer);
         ctl_disconnect(&connection);
     } else {

@@ -24,6 +24,7 @@ typedef Imprimatur__Jobs__Personal Personal;
 typedef Imprimatur__Jobs__Delivery Delivery;
 typedef Imprimatur__Jobs__Submission Submission;
 typedef Imprimatur__Jobs__Clock Clock;
+typedef Imprimatur__Jobs__Origin Origin;
 
 #define QUEUE_INIT IMPRIMATUR__JOBS__QUEUE__INIT
 #define COUNTER_INIT IMPRIMATUR__JOBS__COUNTER__INIT
@@ -34,6 +35,7 @@ typedef Imprimatur__Jobs__Clock Clock;
 #define DELIVERY_INIT IMPRIMATUR__JOBS__DELIVERY__INIT
 #define SUBMISSION_INIT IMPRIMATUR__JOBS__SUBMISSION__INIT
 #define CLOCK_INIT IMPRIMATUR__JOBS__CLOCK__INIT
+#define ORIGIN_INIT IMPRIMATUR__JOBS__ORIGIN__INIT
 
 #define QUEUE_TYPE (&imprimatur__jobs__queue__descriptor)
 #define COUNTER_TYPE (&imprimatur__jobs__counter__descriptor)
@@ -42,6 +44,7 @@ typedef Imprimatur__Jobs__Clock Clock;
 #define DELIVERY_TYPE (&imprimatur__jobs__delivery__descriptor)
 #define SUBMISSION_TYPE (&imprimatur__jobs__submission__descriptor)
 #define CLOCK_TYPE (&imprimatur__jobs__clock__descriptor)
+#define ORIGIN_TYPE (&imprimatur__jobs__origin__descriptor)
 
 /* Decodes into memory of `tx` (NULL: of the heap, to be freed by record_free). NULL when the bytes are
  * no such message. */

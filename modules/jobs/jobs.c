@@ -17,6 +17,7 @@
 #include "modules/jobs/jobs-queue.h"
 #include "modules/jobs/jobs-rate.h"
 #include "modules/jobs/jobs-release.h"
+#include "modules/jobs/jobs-restore.h"
 #include "modules/jobs/jobs-submission.h"
 #include "modules/jobs/jobs-verbs.h"
 #include "modules/jobs/jobs-view.h"
@@ -319,6 +320,8 @@ static imp_status jobs_start(imp_self *self, const void *block, void **instance,
     if ((status = expiry_start(jobs, error)) != IMP_OK)
         goto failed;
     if ((status = delivery_recover(jobs, error)) != IMP_OK)
+        goto failed;
+    if ((status = restore_start(jobs, error)) != IMP_OK)
         goto failed;
     *instance = jobs;
     return IMP_OK;

@@ -23,6 +23,11 @@ void spool_key_derive(struct spool *spool, const char *purpose, const struct key
     imp_wipe(info, sizeof info);
 }
 
+bool spool_has_key(const struct spool *spool, const struct spool_key *key)
+{
+    return key->pool == spool->keys.number;
+}
+
 imp_status spool_key_open(struct spool *spool, const char *purpose, const struct spool_key *from,
                           uint8_t key[SEGMENT_KEY], imp_error *error)
 {

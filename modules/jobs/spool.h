@@ -210,6 +210,10 @@ imp_status spool_condemn_tx(struct spool *spool, imp_tx *tx, const struct spool_
  * control threads. */
 void spool_shred(struct spool *spool, void (*done)(imp_status status, void *arg), void *arg);
 
+/* Whether the key pool that a key was made in is the one that is here: false after a restore on other
+ * ground, where everything that was sealed under it is lost. Any thread. */
+bool spool_has_key(const struct spool *spool, const struct spool_key *key);
+
 /* ---- strings of a job ---- */
 
 #define SPOOL_STRINGS_OVERHEAD 28u /* nonce and tag */
