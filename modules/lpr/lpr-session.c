@@ -363,6 +363,12 @@ static bool data_write(struct session *session, const void *data, size_t length)
 static void data_end(struct session *session)
 {
     struct pending_job *job = session->target;
+    /* Its last bytes may have filled the spool's buffers. What was to be awaited goes with the
+     * document, and `ready` may never come: without this nothing would be read any more. */
+    if (session->is_paused) {
+        session->is_paused = false;
+        imp_stream_resume(session->stream);
+    }
     imp_error error;
     imp_status status = imp_intake_document_end(job->intake, &error);
     if (status != IMP_OK) {

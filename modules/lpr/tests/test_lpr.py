@@ -46,6 +46,19 @@ class Intake(PrintTest):
         client.data_yes(b"second", "dfB001client")
         self.assert_prints(b"first", b"second")
 
+    def test_a_connection_goes_on_after_files_that_fill_the_buffers(self):
+        contents = [os.urandom(1000000 + number) for number in range(20)]
+        client = self.client()
+        client.receive()
+        for number, content in enumerate(contents, 1):
+            data = f"dfA{number:03}client"
+            client.control(control_text(files=(data,)), f"cfA{number:03}client")
+            client.data_yes(content, data)
+        client.end()
+        client.expect_closed()
+        self.assertEqual([job["bytes"] for job in self.jobs(self.server)],
+                         [len(content) for content in contents])
+
     def test_data_files_before_their_control_file_make_one_job(self):
         client = self.client()
         client.receive()
