@@ -216,7 +216,7 @@ void module_stop_all(void (*done)(void *arg), void *arg)
     stopping.done = done;
     stopping.arg = arg;
     stopping.next = module_row_count;
-    stopping.deadline = imp_ticks() + module_context.settings.drain_timeout_us;
+    stopping.deadline = imp_ticks() + module_context.settings.upgrade_deadline_us;
     stop_next(NULL);
 }
 

@@ -29,9 +29,9 @@ struct module_settings {
     const char *installed_dir; /* developer files are refused below this path */
     bool is_developer; /* `developer = true`: files of our own user are taken beside root's */
     bool keeps_mapped; /* IMPRIMATUR_KEEP_MODULES=1: images stay for leak reports */
-    int64_t start_timeout_us; /* module_start_timeout: map, check, tables and start together */
-    int64_t stop_timeout_us;  /* module_stop_timeout */
-    int64_t drain_timeout_us; /* drain_timeout, for all modules together */
+    int64_t start_timeout_us;    /* module_start_timeout: map, check, tables and start together */
+    int64_t stop_timeout_us;     /* module_stop_timeout */
+    int64_t upgrade_deadline_us; /* upgrade_deadline, for all modules together */
 };
 
 struct config;

@@ -233,7 +233,7 @@ static imp_status modules_begin(imp_error *error)
                                              .keeps_mapped = keep != NULL && strcmp(keep, "1") == 0,
                                              .start_timeout_us = core->module_start_timeout,
                                              .stop_timeout_us = core->module_stop_timeout,
-                                             .drain_timeout_us = core->drain_timeout};
+                                             .upgrade_deadline_us = core->upgrade_deadline};
     return module_start_all(server.config, &settings, error);
 }
 

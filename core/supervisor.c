@@ -203,7 +203,7 @@ static void stop_begin(struct supervisor *supervisor, const char *why)
     if (supervisor->is_stopping)
         return;
     int64_t limit =
-        supervisor->core->drain_timeout + supervisor->core->module_stop_timeout + STOP_SLACK_US;
+        supervisor->core->upgrade_deadline + supervisor->core->module_stop_timeout + STOP_SLACK_US;
     supervisor->is_stopping = true;
     supervisor->stop_due_us = imp_ticks() + limit;
     imp_log(NULL, IMP_LOG_NOTICE, "supervisor.stopping", "reason=\"%s\"", why);

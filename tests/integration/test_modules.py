@@ -27,7 +27,7 @@ class ModuleTest(ServerTest):
         return target
 
     def instance_with(self, *names, core=None, **settings):
-        instance = self.instance(core={"module_start_timeout": "10s", "drain_timeout": "2s",
+        instance = self.instance(core={"module_start_timeout": "10s", "upgrade_deadline": "2s",
                                        "module_stop_timeout": "1s", **(core or {})},
                                  modules={name: settings.get(name.replace("-", "_"), {})
                                           for name in names})
@@ -101,7 +101,7 @@ class Starting(ModuleTest):
             instance.ctl("module", "info", "nobody")
 
     def test_a_module_that_holds_on_becomes_a_zombie_and_the_end_still_comes(self):
-        instance = self.instance_with("t-all", "t-holds", core={"drain_timeout": "1s"})
+        instance = self.instance_with("t-all", "t-holds", core={"upgrade_deadline": "1s"})
         instance.start()
         info = instance.ctl("module", "info", "t-holds")
         info = info[0] if isinstance(info, list) else info
