@@ -172,10 +172,11 @@ static void session_free(struct session *session)
     free(session);
 }
 
-static void answer(struct session *session, uint8_t octet)
+/* True when the system has taken the octet. */
+static bool answer(struct session *session, uint8_t octet)
 {
-    if (session->stream != NULL)
-        imp_stream_write(session->stream, &octet, 1);
+    return session->stream != NULL && imp_stream_write(session->stream, &octet, 1) == IMP_OK &&
+           imp_stream_output_pending(session->stream) == 0;
 }
 
 /* Says no, drops everything, and lets the connection go once the octet is out. */
@@ -236,8 +237,7 @@ static void commit_done(imp_status status, const imp_job_result *result, const i
     }
     if (session->is_answer_due) {
         session->is_answer_due = false;
-        answer(session, ANSWER_YES);
-        if (imp_stream_output_pending(session->stream) == 0)
+        if (answer(session, ANSWER_YES))
             imp_job_acknowledged(lpr->self, &result->id);
     }
     session->state = STATE_SUBCOMMAND;
@@ -293,8 +293,8 @@ static void job_commit(struct session *session, struct pending_job *job)
     job->intake = NULL;
     session->state = STATE_COMMITTING;
     session->commits++;
-    imp_intake_commit(intake, &attributes, commit_done, commit);
     job_remove(session, job);
+    imp_intake_commit(intake, &attributes, commit_done, commit);
     job_free(job);
 }
 
@@ -726,7 +726,8 @@ static void empty_file_is_empty(void *arg)
 static bool step_file_end(struct session *session)
 {
     imp_bytes input = imp_stream_input(session->stream);
-    if (input.length == 0 && !session->has_ended)
+    /* A document that has ended says no more that there is room, so that is waited for. */
+    if (session->is_paused || (input.length == 0 && !session->has_ended))
         return false;
     if (input.length > 0) {
         uint8_t octet = *(const uint8_t *)input.data;

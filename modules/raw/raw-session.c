@@ -158,6 +158,7 @@ static void spool_ready(void *arg)
         return;
     session->is_paused = false;
     imp_stream_resume(session->stream);
+    idle_timer_restart(session); /* it did not count meanwhile, and no byte may follow */
     session_process(session);
 }
 

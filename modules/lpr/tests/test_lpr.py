@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """RFC 1179 as clients really speak it, octet by octet."""
 import os
+import threading
 import unittest
 
 from harness.lpd import LpdClient, Refused, control_text, submit
@@ -67,6 +68,29 @@ class Intake(PrintTest):
         self.assertEqual(self.jobs(self.server), [])
         client.control(control_text(files=("dfa777other", "dfb777other")), "cfA777other")
         self.assert_prints(b"first", b"second")
+
+    def test_data_files_go_on_when_the_spool_was_short_at_their_end(self):
+        server = self.print_server(modules={"jobs": {"spool_buffers": "1MiB"}})
+        # One size that takes buffers, and one that ends, with its NUL, in the piece that has to wait.
+        contents = os.urandom(1000000), os.urandom(65530)
+        clients, text = [], control_text()
+        for number in range(64):
+            content = contents[number % 2]
+            client = LpdClient(server.port("lpr", "lpd"), seconds=30)
+            self.addCleanup(client.socket.close)
+            client.receive()
+            client.send(b"\3%d dfA001client\n" % len(content))
+            client.expect_yes("data file")
+            clients.append((client, content + b"\0"))
+        threads = [threading.Thread(target=client.send, args=(data,)) for client, data in clients]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for client, _ in clients:
+            client.expect_yes("data")
+            client.control(text)
+        self.assertEqual(len(self.jobs(server)), len(clients))
 
     def test_several_jobs_on_one_connection(self):
         client = self.client()
