@@ -53,23 +53,24 @@ static imp_status cancel_tx(imp_tx *tx, void *arg, imp_error *error)
     return status;
 }
 
+static void shredded(imp_status status IMP_UNUSED, void *arg)
+{
+    /* A key that could not be overwritten stays condemned and is tried again; the job is canceled. */
+    cancel_end(arg, IMP_OK, NULL);
+}
+
 static void transport_answered(struct delivery_cancel *ask, imp_status status)
 {
     struct cancel *cancel = (struct cancel *)(void *)((char *)ask - offsetof(struct cancel, ask));
     imp_error error;
     if (status == IMP_OK)
-        cancel_end(cancel, IMP_OK, NULL);
+        spool_shred(cancel->jobs->spool, shredded,
+                    cancel); /* its end has condemned the documents */
     else
         cancel_end(cancel,
                    imp_error_set(&error, IMP_BUSY,
                                  "the job is being printed and can't be stopped any more"),
                    &error);
-}
-
-static void shredded(imp_status status IMP_UNUSED, void *arg)
-{
-    /* A key that could not be overwritten stays condemned and is tried again; the job is canceled. */
-    cancel_end(arg, IMP_OK, NULL);
 }
 
 static void cancel_done(imp_status status, const imp_error *error, void *arg)
@@ -92,6 +93,7 @@ static void cancel_done(imp_status status, const imp_error *error, void *arg)
             .job = cancel->job,
             .device = cancel->device,
             .by_operator = cancel->by_operator,
+            .actor = cancel->actor,
             .done = transport_answered,
         };
         if (delivery_cancel_ask(&cancel->ask) == IMP_OK)

@@ -7,6 +7,15 @@ static void write_again(void *arg)
     jobs_write_submit(arg);
 }
 
+static void write_refused(void *arg)
+{
+    struct jobs_write *write = arg;
+    imp_error error;
+    imp_error_set(&error, write->refusal, "the store takes no changes: %s",
+                  imp_status_name(write->refusal));
+    write->done(write->refusal, &error, write->arg);
+}
+
 void jobs_write_submit(struct jobs_write *write)
 {
     imp_status status =
@@ -17,9 +26,9 @@ void jobs_write_submit(struct jobs_write *write)
         imp_store_wait(write->jobs->self, write->queue, write_again, write);
         return;
     }
-    imp_error error;
-    imp_error_set(&error, status, "the store takes no changes: %s", imp_status_name(status));
-    write->done(status, &error, write->arg);
+    write->refusal = status;
+    if (imp_post(write->jobs->self, imp_loop_current(), write_refused, write) != IMP_OK)
+        write_refused(write);
 }
 
 void jobs_put_u64(uint8_t *target, uint64_t value)

@@ -144,7 +144,9 @@ static struct ending ending_of(const struct delivery *delivery, const Job *job)
         outcome = IMP_DELIVERY_UNCERTAIN;
 
     if (delivery->is_document_lost)
-        return (struct ending){JOB_LOSE_DOCUMENT, DELIVERY_NOT_STARTED, "none"};
+        return (struct ending){JOB_LOSE_DOCUMENT,
+                               delivery->has_first_byte ? DELIVERY_UNCERTAIN : DELIVERY_NOT_STARTED,
+                               "none"};
     switch (outcome) {
     case IMP_DELIVERY_CONFIRMED: return (struct ending){JOB_EVIDENCE, DELIVERY_CONFIRMED, "device"};
     case IMP_DELIVERY_UNCONFIRMED:
@@ -234,6 +236,10 @@ static imp_status end_tx(imp_tx *tx, void *arg, imp_error *error)
                      delivery->error.status, error, "delivery=%s state=%s job=%s bytes=%llu",
                      imp_id_format(id, text), delivery_state_name(record->state),
                      job_situation_name(job->situation), (unsigned long long)delivery->bytes_sent);
+    if (status == IMP_OK &&
+        (ending.event == JOB_CANCEL_USER || ending.event == JOB_CANCEL_OPERATOR))
+        status = job_audit_tx(jobs, tx, "job.cancel", record_id_get(job->id), &delivery->canceler,
+                              IMP_OK, error, "state=%s", job_situation_name(job->situation));
     if (status == IMP_OK && !atomic_load(&jobs->is_draining))
         status = claim_next_tx(jobs, tx, &device, &delivery->next, error);
     else

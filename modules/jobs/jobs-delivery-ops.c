@@ -39,6 +39,9 @@ static imp_status delivery_read(imp_delivery *base, uint32_t document, void *buf
         delivery->reading = document;
     }
     imp_status status = spool_reader_read(delivery->reader, buffer, size, length, error);
+    /* Its key is not in this key pool (a restored store) or was destroyed: no later try can help. */
+    if (status == IMP_NOT_FOUND)
+        delivery->is_document_lost = true;
     if (status == IMP_OK && *length == 0 && size != 0)
         delivery->reading = UINT32_MAX; /* a further read begins anew: copies */
     return status;
@@ -58,6 +61,7 @@ static void delivery_progress(imp_delivery *base, uint64_t bytes_sent)
     struct delivery *delivery = delivery_of(base);
     if (bytes_sent <= delivery->bytes_sent)
         return;
+    delivery_first_byte(base); /* at most once, even for a transport that forgot to say so */
     imp_sent_add(delivery->word, bytes_sent - delivery->bytes_sent);
     delivery->bytes_sent = bytes_sent;
 }

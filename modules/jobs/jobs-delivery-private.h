@@ -66,6 +66,7 @@ struct delivery {
     int64_t last_sign; /* imp_ticks() of the transport's last call */
     bool has_first_byte, is_sent, is_in_trouble, is_finished, is_document_lost;
     bool is_cancel_asked, is_cancel_by_operator;
+    struct jobs_actor canceler; /* who asked last */
     imp_timer *evidence_timer, *transport_timer;
     char transport[32];
 

@@ -403,6 +403,7 @@ static void cancel_on_loop(void *arg)
     }
     delivery->is_cancel_asked = true;
     delivery->is_cancel_by_operator = cancel->by_operator;
+    delivery->canceler = cancel->actor;
     cancel->next = delivery->cancels;
     delivery->cancels = cancel;
     delivery_ask_to_stop(delivery);

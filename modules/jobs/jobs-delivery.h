@@ -8,7 +8,7 @@
 #ifndef JOBS_DELIVERY_H
 #define JOBS_DELIVERY_H
 
-#include "modules/jobs/jobs-module.h"
+#include "modules/jobs/jobs-change.h"
 
 /* There may be something new in this device's line. Any thread. */
 void delivery_wake(struct jobs *jobs, const imp_id *device);
@@ -23,6 +23,7 @@ struct delivery_cancel {
     struct jobs *jobs;
     imp_id job, device;
     bool by_operator;
+    struct jobs_actor actor; /* for the audit trail */
     void (*done)(struct delivery_cancel *cancel, imp_status status);
     imp_loop *loop;
     imp_status status;

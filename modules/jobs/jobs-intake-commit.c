@@ -52,9 +52,16 @@ static void report_later(struct intake *intake)
 static imp_status check_limits_tx(struct intake *intake, imp_tx *tx, imp_error *error)
 {
     struct jobs *jobs = intake->jobs;
-    struct counter_value queue, user = {0};
+    struct counter_value queue = {0}, user = {0};
     const struct counter_limits *limits = &intake->limits;
-    imp_status status = counter_read(jobs, tx, COUNTER_QUEUE, &intake->queue.id, &queue);
+    imp_bytes record;
+    /* It may have been removed since the door: nobody could ever release a job of no queue. */
+    imp_status status =
+        imp_tx_get(tx, jobs->tables.queue, jobs_bytes_of_id(&intake->queue.id), &record);
+    if (status == IMP_NOT_FOUND)
+        return imp_error_set(error, status, "there is no queue %s any more", intake->queue.name);
+    if (status == IMP_OK)
+        status = counter_read(jobs, tx, COUNTER_QUEUE, &intake->queue.id, &queue);
     if (status == IMP_OK && (limits->user_jobs | limits->user_bytes) != 0 &&
         !imp_id_is_zero(intake->owner))
         status = counter_read(jobs, tx, COUNTER_OWNER, &intake->owner, &user);

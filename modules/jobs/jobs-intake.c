@@ -261,14 +261,18 @@ static imp_status intake_write(imp_intake *base, const void *data, size_t length
     struct intake_document *document = open_document(intake);
     imp_error cause = {0};
     imp_status status = intake->failed;
-    uint64_t job_bytes_max = (uint64_t)atomic_load(&intake->jobs->settings.job_bytes_max);
+    uint64_t bytes_max = (uint64_t)atomic_load(&intake->jobs->settings.job_bytes_max);
 
+    /* What the queue could not take even if it were empty is refused at the bound, and not when a job
+     * of unknown size has filled the disk. */
+    if (intake->limits.bytes != 0 && (bytes_max == 0 || intake->limits.bytes < bytes_max))
+        bytes_max = intake->limits.bytes;
     if (status == IMP_OK && document == NULL)
         status = imp_error_set(&cause, IMP_INVALID, "no document is open");
-    if (status == IMP_OK && job_bytes_max != 0 && intake->bytes + length > job_bytes_max) {
+    if (status == IMP_OK && bytes_max != 0 && intake->bytes + length > bytes_max) {
         jobs_refuse(intake->jobs, JOBS_REFUSED_LIMIT);
         status = imp_error_set(&cause, IMP_LIMIT, "the job is larger than %llu bytes",
-                               (unsigned long long)job_bytes_max);
+                               (unsigned long long)bytes_max);
     }
     if (status == IMP_OK)
         status = spool_writer_write(document->writer, data, length, &cause);

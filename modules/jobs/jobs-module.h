@@ -118,13 +118,15 @@ struct jobs {
 /* ---- writing, with patience ---- */
 
 /* A write that waits for room in its queue by itself. Embedded in the state of an action; `done` is
- * called exactly once on the loop of the submission. */
+ * called exactly once on the loop of the submission, and not from within it while the loop takes
+ * posts: who submits may still look at the action. */
 struct jobs_write {
     struct jobs *jobs;
     imp_write_queue queue;
     imp_write_function fn;
     imp_write_done done;
     void *arg;
+    imp_status refusal; /* why the store did not take it */
 };
 void jobs_write_submit(struct jobs_write *write);
 

@@ -13,6 +13,8 @@
 #include "core/crash-record.h"
 #include "core/loop.h"
 #include "core/time.h"
+#include "modules/jobs/jobs-queue.h"
+#include "modules/jobs/spool-private.h"
 #include "modules/jobs/tests/jobs-fixture.h"
 
 static struct jobs_fixture fx;
@@ -168,6 +170,101 @@ static void owner_and_title_come_from_pjl_where_the_queue_says_so(void **state)
     submit.queue = "hold";
     answer = fixture_submit(&fx, &submit);
     assert_int_equal(fixture_situation(&fx, answer.result.id), JOB_REVIEW);
+}
+
+/* An intake with one ended document of nine bytes. */
+static imp_intake *open_intake(const char *queue)
+{
+    imp_intake *intake = NULL;
+    imp_error error = {0};
+    imp_intake_options options = {.size = sizeof options, .queue = queue, .expected_size = -1};
+    imp_document_options document = {.size = sizeof document, .expected_size = -1};
+    assert_int_equal(fixture_service()->intake_begin(fx.self, fx.self, &options, &intake, &error),
+                     IMP_OK);
+    assert_int_equal(imp_intake_document(intake, &document, &error), IMP_OK);
+    assert_int_equal(imp_intake_write(intake, "nine byte", 9, &error), IMP_OK);
+    assert_int_equal(imp_intake_document_end(intake, &error), IMP_OK);
+    return intake;
+}
+
+static void committed(imp_status status, const imp_job_result *result, const imp_error *error,
+                      void *arg)
+{
+    struct fixture_answer *answer = arg;
+    (void)result;
+    (void)error;
+    assert_false(answer->is_done);
+    answer->is_done = true;
+    answer->status = status;
+}
+
+static imp_status nothing_tx(imp_tx *tx, void *arg, imp_error *error)
+{
+    (void)tx;
+    (void)arg;
+    (void)error;
+    return IMP_OK;
+}
+
+static void written(imp_status status, const imp_error *error, void *arg)
+{
+    committed(status, NULL, error, arg);
+}
+
+static void a_write_that_the_store_refuses_is_answered_later(void **state)
+{
+    (void)state;
+    struct fixture_answer answer = {0};
+    struct jobs_write write = {
+        .jobs = fx.jobs,
+        .queue = IMP_WRITE_BULK + 1, /* there is none */
+        .fn = nothing_tx,
+        .done = written,
+        .arg = &answer,
+    };
+    jobs_write_submit(&write);
+    assert_false(answer.is_done); /* who submits may still look at the action */
+    fixture_until(answer.is_done);
+    assert_int_equal(answer.status, IMP_INVALID);
+}
+
+static imp_status remove_queue_tx(imp_tx *tx, void *arg, imp_error *error)
+{
+    imp_status status;
+    Queue *queue = queue_load_by_name(fx.jobs, tx, arg, &status);
+    return queue == NULL ? status : queue_remove_tx(fx.jobs, tx, queue, error);
+}
+
+static void a_queue_that_is_removed_during_an_upload_takes_no_job(void **state)
+{
+    (void)state;
+    struct fixture_answer answer = {0};
+    char name[] = "hold";
+    imp_error error = {0};
+    imp_job_attributes attributes = {.size = sizeof attributes, .user_name = "alice"};
+    imp_intake *intake = open_intake(name);
+    assert_int_equal(imp_store_write_sync(fx.self, remove_queue_tx, name, &error), IMP_OK);
+    imp_intake_commit(intake, &attributes, committed, &answer);
+    fixture_until(answer.is_done);
+    assert_int_equal(answer.status, IMP_NOT_FOUND);
+    assert_int_equal(fixture_count(&fx, fx.jobs->tables.job), 0);
+}
+
+static void a_job_of_unknown_size_ends_at_the_bound_of_its_queue(void **state)
+{
+    (void)state;
+    imp_intake *intake = NULL;
+    imp_error error = {0};
+    static const char block[600];
+    imp_intake_options options = {.size = sizeof options, .queue = "hold", .expected_size = -1};
+    imp_document_options document = {.size = sizeof document, .expected_size = -1};
+    atomic_store(&fx.jobs->settings.queue_bytes_max, 1000);
+    assert_int_equal(fixture_service()->intake_begin(fx.self, fx.self, &options, &intake, &error),
+                     IMP_OK);
+    assert_int_equal(imp_intake_document(intake, &document, &error), IMP_OK);
+    assert_int_equal(imp_intake_write(intake, block, sizeof block, &error), IMP_OK);
+    assert_int_equal(imp_intake_write(intake, block, sizeof block, &error), IMP_LIMIT);
+    imp_intake_abandon(intake);
 }
 
 /* ---- one submission, one job ---- */
@@ -352,6 +449,66 @@ static void trouble_and_late_evidence_are_shown(void **state)
     fixture_until(fixture_situation(&fx, job) == JOB_UNCONFIRMED);
 }
 
+static void bytes_that_were_sent_are_a_beginning_whatever_else_is_said(void **state)
+{
+    (void)state;
+    imp_id job = held_and_released();
+    imp_delivery_progress(fx.deliveries[0], 1);
+    end(0, IMP_DELIVERY_NOT_STARTED);
+    assert_int_equal(fixture_situation(&fx, job), JOB_UNCERTAIN);
+}
+
+/* The first document of a job, as its record names it. */
+static struct spool_document document_of(imp_id id)
+{
+    imp_tx *tx;
+    imp_status status;
+    struct spool_document document;
+    assert_int_equal(imp_store_read_begin(fx.self, &tx, NULL), IMP_OK);
+    Job *job = job_load(fx.jobs, tx, &id, &status);
+    assert_non_null(job);
+    const ProtobufCBinaryData *reference = &job->documents[0]->reference;
+    assert_int_equal(spool_document_unpack((imp_bytes){reference->data, reference->len}, &document),
+                     IMP_OK);
+    imp_store_read_end(tx);
+    return document;
+}
+
+static bool key_is_there(const struct spool_document *document)
+{
+    uint8_t key[SEGMENT_KEY];
+    return spool_key_open(fx.jobs->spool, SPOOL_PURPOSE_DOCUMENT, &document->key, key, NULL) ==
+           IMP_OK;
+}
+
+static imp_status condemn_tx(imp_tx *tx, void *arg, imp_error *error)
+{
+    return spool_condemn_tx(fx.jobs->spool, tx, arg, error);
+}
+
+static void a_job_that_lost_its_document_ends(void **state)
+{
+    (void)state;
+    imp_id job = fixture_job(&fx, "direct", "alice");
+    fixture_until(fx.delivery_count == 1);
+    struct spool_document document = document_of(job);
+    imp_error error = {0};
+    assert_int_equal(imp_store_write_sync(fx.self, condemn_tx, &document, &error), IMP_OK);
+    spool_shred(fx.jobs->spool, NULL, NULL);
+    fixture_until(!key_is_there(&document));
+    char buffer[100];
+    size_t length;
+    imp_status status = IMP_BUSY;
+    while (status == IMP_BUSY) {
+        fixture_settle(&fx);
+        status = imp_delivery_read(fx.deliveries[0], 0, buffer, sizeof buffer, &length, &error);
+    }
+    assert_int_equal(status, IMP_NOT_FOUND);
+    imp_delivery_finish(fx.deliveries[0], IMP_DELIVERY_NOT_STARTED, &error);
+    fixture_settle(&fx);
+    assert_int_equal(fixture_situation(&fx, job), JOB_DOCUMENT_LOST);
+}
+
 /* ---- direct queues ---- */
 
 static void a_direct_queue_prints_in_order_and_retries(void **state)
@@ -411,6 +568,36 @@ static void jobs_in_a_line_and_on_a_device_can_be_canceled(void **state)
     assert_true(imp_id_equal(imp_delivery_get(fx.deliveries[1])->job, last));
     end(1, IMP_DELIVERY_CONFIRMED);
     assert_int_equal(fixture_count(&fx, fx.jobs->tables.line), 0);
+}
+
+struct canceled {
+    struct spool_document document;
+    bool is_done, had_key;
+};
+
+static void canceled(imp_status status, const imp_error *error, void *arg)
+{
+    struct canceled *canceled = arg;
+    (void)error;
+    assert_int_equal(status, IMP_OK);
+    canceled->is_done = true;
+    canceled->had_key = key_is_there(&canceled->document);
+}
+
+static void a_cancel_is_answered_when_the_document_is_shredded(void **state)
+{
+    (void)state;
+    imp_viewer viewer = {.size = sizeof viewer, .is_administrator = true};
+    imp_id jobs[2] = {fixture_job(&fx, "hold", "alice"), held_and_released()};
+    for (int i = 0; i < 2; i++) { /* one that is held, one that is being delivered */
+        struct canceled answer = {.document = document_of(jobs[i])};
+        uint32_t events = fx.audit_events;
+        assert_true(key_is_there(&answer.document));
+        fixture_service()->job_cancel(fx.self, fx.self, &jobs[i], &viewer, canceled, &answer);
+        fixture_until(answer.is_done);
+        assert_false(answer.had_key);
+        assert_int_equal(fx.audit_events - events, i == 0 ? 1 : 2); /* who did it, and its end */
+    }
 }
 
 /* ---- views ---- */
@@ -593,6 +780,9 @@ int main(void)
         TEST(the_door_refuses_before_the_document),
         TEST(an_abandoned_or_unfinished_intake_leaves_nothing),
         TEST(owner_and_title_come_from_pjl_where_the_queue_says_so),
+        TEST(a_write_that_the_store_refuses_is_answered_later),
+        TEST(a_queue_that_is_removed_during_an_upload_takes_no_job),
+        TEST(a_job_of_unknown_size_ends_at_the_bound_of_its_queue),
         TEST(a_retry_after_a_lost_acknowledgement_is_the_same_job),
         TEST(a_submission_after_an_acknowledgement_is_a_new_job),
         TEST(acknowledged_rows_go_in_a_later_commit_and_old_ones_are_no_retry),
@@ -602,9 +792,12 @@ int main(void)
         TEST(a_failed_delivery_returns_a_held_job),
         TEST(a_private_job_is_shredded_when_its_queue_says),
         TEST(trouble_and_late_evidence_are_shown),
+        TEST(bytes_that_were_sent_are_a_beginning_whatever_else_is_said),
+        TEST(a_job_that_lost_its_document_ends),
         TEST(a_direct_queue_prints_in_order_and_retries),
         TEST(only_proof_of_ownership_cancels),
         TEST(jobs_in_a_line_and_on_a_device_can_be_canceled),
+        TEST(a_cancel_is_answered_when_the_document_is_shredded),
         TEST(a_view_shows_what_its_viewer_may_see),
         TEST(ended_jobs_are_listed_when_asked_for),
         TEST(held_jobs_expire_and_their_traces_go_in_time),
