@@ -294,6 +294,13 @@ uint32_t module_subjects(struct config_subject *subjects, uint32_t room)
     return count;
 }
 
+void module_take_limits(const struct module_settings *settings)
+{
+    module_context.settings.start_timeout_us = settings->start_timeout_us;
+    module_context.settings.stop_timeout_us = settings->stop_timeout_us;
+    module_context.settings.upgrade_deadline_us = settings->upgrade_deadline_us;
+}
+
 static void free_block(void *arg)
 {
     config_block_free(arg);

@@ -61,6 +61,8 @@ const struct config_block *module_block(const char *name);
 
 /* Reload of settings: rows for config_reload, at most `room`; returns how many modules run. */
 uint32_t module_subjects(struct config_subject *subjects, uint32_t room);
+/* The time limits of `settings`; what is under way keeps its own. Control thread. */
+void module_take_limits(const struct module_settings *settings);
 /* Gives a module its new block (subject->next, taken over) and calls reconfigure. Control thread. */
 void module_take_settings(struct config_subject *subject);
 

@@ -139,6 +139,14 @@ static void take_listeners(const struct config *next, const struct sayer *sayer)
     }
 }
 
+static void take_module_limits(const struct config_core *core)
+{
+    const struct module_settings settings = {.start_timeout_us = core->module_start_timeout,
+                                             .stop_timeout_us = core->module_stop_timeout,
+                                             .upgrade_deadline_us = core->upgrade_deadline};
+    module_take_limits(&settings);
+}
+
 static void take_modules(struct config_subject *subjects, uint32_t count, const struct sayer *sayer)
 {
     for (uint32_t i = 0; i < count; i++) {
@@ -200,6 +208,7 @@ imp_status server_reload(void (*say_sentence)(const char *sentence, void *arg), 
         CONFIG_LIVE)
         say(&sayer, "the server has new settings (%s)", changed != NULL ? changed : "?");
     take_listeners(next, &sayer);
+    take_module_limits(config_core(next));
     take_modules(subjects, count, &sayer);
     say_new_modules(next, &sayer);
     thread_defer(free_config, server.config);

@@ -206,7 +206,8 @@ static void stop_begin(struct supervisor *supervisor, const char *why)
         supervisor->core->upgrade_deadline + supervisor->core->module_stop_timeout + STOP_SLACK_US;
     supervisor->is_stopping = true;
     supervisor->stop_due_us = imp_ticks() + limit;
-    imp_log(NULL, IMP_LOG_NOTICE, "supervisor.stopping", "reason=\"%s\"", why);
+    imp_log(NULL, IMP_LOG_NOTICE, "supervisor.stopping", "reason=\"%s\" limit_ms=%lld", why,
+            (long long)(limit / IMP_MILLISECOND));
     notify_send(&supervisor->notify, "STOPPING=1\nSTATUS=stopping");
     if (supervisor->server.pid == 0) {
         supervisor->is_over = true;
@@ -403,8 +404,25 @@ static void on_reloading(struct supervisor *supervisor, const struct link_messag
                 imp_ticks());
 }
 
+/* Our own limits follow the server's, from the files: it says no more than that it is time. What can't
+ * change while the server runs it has refused, and nothing of ours reads it again. */
+static void settings_read_again(struct supervisor *supervisor)
+{
+    struct config *next = NULL;
+    imp_error error;
+    if (config_load(supervisor->config_path, &next, &error) != IMP_OK) {
+        imp_log(NULL, IMP_LOG_WARNING, "supervisor.settings_kept", "reason=\"%s\"", error.message);
+        return;
+    }
+    config_free(supervisor->config);
+    supervisor->config = next;
+    supervisor->core = config_core(next);
+}
+
 static void on_reloaded(struct supervisor *supervisor, const struct link_message *message)
 {
+    if (message->status == IMP_OK)
+        settings_read_again(supervisor);
     notify_send(&supervisor->notify, "READY=1\nSTATUS=%s",
                 message->status == IMP_OK ? "running"
                                           : "running; the last reload was refused, see the log");

@@ -314,6 +314,22 @@ class Reload(ModuleTest):
         self.assertEqual(self.state(instance)["greeting"], "three")
         instance.stop()
 
+    def test_the_time_to_end_is_taken_while_running(self):
+        instance = self.instance_with("t-all", t_all={"listen": [self.listen("x")]},
+                                      core={"upgrade_deadline": "10min"})
+        instance.start()
+        # Drained when it is closed; it stays open.
+        with socket.create_connection(("127.0.0.1", instance.port("t-all", "x")), 10) as client:
+            self.assertEqual(client.makefile().readline(), "hello\n")
+            instance.write_core(upgrade_deadline="100ms")
+            instance.ctl_run("config", "reload")
+            instance.wait_ready(2)  # the supervisor has heard of it
+            instance.stop()
+        log = instance.logs[-1]
+        # module_stop_timeout and some slack on top
+        self.assertEqual(log.find("supervisor.stopping")[0].fields["limit_ms"], "21100")
+        self.assertEqual(len(log.find("module.cut", module="t-all")), 1)
+
     @staticmethod
     def state(instance):
         state = instance.ctl("t-all", "state")
