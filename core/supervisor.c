@@ -143,9 +143,11 @@ static imp_status spawner_pair(struct supervisor *supervisor, int *end, imp_erro
     if (status != IMP_OK)
         return status;
     spawner_message_set(&message, SPAWNER_SERVER, 0);
-    status = spawner_send(supervisor->spawner.link_fd, &message, &ends[0], 1, error);
+    status = supervisor->spawner.link_fd < 0
+                 ? IMP_UNAVAILABLE
+                 : spawner_send(supervisor->spawner.link_fd, &message, &ends[0], 1, error);
     close(ends[0]);
-    /* A spawner that just died: the server is told of the next one. */
+    /* A spawner that died: the server is told of the next one. */
     if (status == IMP_UNAVAILABLE)
         status = IMP_OK;
     if (status != IMP_OK)

@@ -12,7 +12,7 @@ import unittest
 from harness import ServerTest, free_port, needs_programs, needs_root, not_under
 from harness import processes
 from harness.build import SOURCE_DIR
-from harness.deadline import scale
+from harness.deadline import Deadline, scale
 
 NOBODY = 65534
 
@@ -97,6 +97,25 @@ class Restarts(SupervisorTest):
         second = server.wait_log("spawner.started", since=self.place_of(server, "spawner.died"))
         self.assertNotEqual(second.fields["pid"], str(first))
         self.assertEqual(ask(server.port("echo", "main"), b"still"), b"still")
+
+    def test_a_spawner_that_keeps_dying_does_not_keep_the_server_down(self):
+        server = self.echo(core={"restart_delay_max": "30s"})
+        # At once, then after 0.2, 0.4 and 0.8 seconds; the next pause is longer than a start.
+        for number in range(1, 6):
+            os.kill(server.role_pid("spawner"), signal.SIGKILL)
+            if number < 5:
+                self.wait_count(server, "spawner.started", number + 1)
+        self.wait_count(server, "spawner.died", 5)
+        server.kill9()
+        server.wait_ready(2)
+        self.assertEqual(len(server.log.find("server.not_started")), 0)
+        self.assertEqual(ask(server.port("echo", "main"), b"still"), b"still")
+
+    @staticmethod
+    def wait_count(server, event, count):
+        deadline = Deadline(30, f"{event}, {count} times")
+        while len(server.log.find(event)) < count:
+            deadline.pause()
 
     @staticmethod
     def place_of(server, event):
