@@ -64,6 +64,17 @@ static void refuse(const struct spawner *spawner, uint32_t serial, const imp_err
 
 /* ---- starting --------------------------------------------------------------------------------- */
 
+/* Our standard error is the log: what a document makes a child say does not belong there. A sanitizer's
+ * report does. */
+static int error_output_open(void)
+{
+#ifndef IMP_SANITIZED
+    return open("/dev/null", O_WRONLY | O_CLOEXEC);
+#else
+    return STDERR_FILENO;
+#endif
+}
+
 /* In the child: everything up to execve; what fails is written to `report` whole. */
 static _Noreturn void child_run(const struct spawner_program *program,
                                 const struct spawner_limits *limits, const int passed[2],
@@ -79,7 +90,9 @@ static _Noreturn void child_run(const struct spawner_program *program,
     signal(SIGPIPE, SIG_DFL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     imp_status status = IMP_OK;
-    if (dup2(passed[0], STDIN_FILENO) < 0 || dup2(passed[1], STDOUT_FILENO) < 0)
+    int error_output = error_output_open();
+    if (dup2(passed[0], STDIN_FILENO) < 0 || dup2(passed[1], STDOUT_FILENO) < 0 ||
+        dup2(error_output, STDERR_FILENO) < 0)
         status = imp_error_set(&error, IMP_IO, "cannot pass descriptors: %s", strerror(errno));
     /* Nothing else of ours goes along, the spawner's own links least of all. */
     if (status == IMP_OK && close_range(STDERR_FILENO + 1, ~0u, CLOSE_RANGE_CLOEXEC) != 0)
