@@ -5,6 +5,8 @@
  * Only the one who proves to be the owner may: the agent's name together with the submitting host,
  * where host_is_proof. Without operands it is the agent's first job in the queue, as BSD's lprm has it.
  * Operands that are user names other than the agent's name nothing.
+ *
+ * A queue may be long, so it is looked through on a worker.
  */
 #include "lpr.h"
 
@@ -18,8 +20,11 @@
 struct lpr_removal {
     struct lpr *lpr;
     imp_stream *stream; /* NULL once it has closed */
-    bool is_finished;
-    const struct lpr_command *command; /* while collecting */
+    bool is_finished, host_is_proof;
+    struct lpr_command command;
+    char queue[IMP_NAME_MAX];
+    imp_status found; /* of the look through the queue */
+    imp_error error;
     char agent[IMP_NAME_MAX];
     char address[46];
     uint32_t count, next;
@@ -31,7 +36,7 @@ struct lpr_removal {
 
 static bool is_wanted(const struct lpr_removal *removal, const imp_job_view *view)
 {
-    const struct lpr_command *command = removal->command;
+    const struct lpr_command *command = &removal->command;
     uint32_t number;
     if (command->operand_count == 0)
         return removal->count == 0;
@@ -98,10 +103,31 @@ static void remove_next(struct lpr_removal *removal)
         removal_free(removal);
 }
 
+static void look(void *arg)
+{
+    struct lpr_removal *removal = arg;
+    imp_viewer viewer = {.size = sizeof viewer,
+                         .user_name = removal->agent,
+                         .address = removal->address,
+                         .host_is_proof = removal->host_is_proof};
+    imp_job_filter filter = {.size = sizeof filter, .queue = removal->queue, .only_mine = true};
+    removal->found =
+        imp_job_list(removal->lpr->self, &viewer, &filter, collect, removal, &removal->error);
+}
+
+static void looked(void *arg, bool was_cancelled)
+{
+    struct lpr_removal *removal = arg;
+    if (removal->stream != NULL && removal->found != IMP_OK)
+        lpr_say(removal->stream, "%s\n", removal->error.message);
+    else if (removal->stream != NULL && removal->count == 0 && !was_cancelled)
+        lpr_say(removal->stream, "no job of yours to remove\n");
+    remove_next(removal);
+}
+
 struct lpr_removal *lpr_remove(struct lpr *lpr, imp_stream *stream,
                                const struct lpr_command *command)
 {
-    imp_error error;
     imp_queue queue = {.size = sizeof queue};
     struct lpr_removal *removal = calloc(1, sizeof *removal);
     if (removal == NULL) {
@@ -111,24 +137,20 @@ struct lpr_removal *lpr_remove(struct lpr *lpr, imp_stream *stream,
     imp_pin(lpr->self, "removal");
     removal->lpr = lpr;
     removal->stream = stream;
-    removal->command = command;
+    removal->command = *command;
+    removal->host_is_proof = lpr->conf->host_is_proof;
     memcpy(removal->agent, command->agent, sizeof removal->agent);
     memcpy(removal->address, imp_stream_peer(stream)->address, sizeof removal->address);
     if (imp_queue_find(lpr->self, command->queue, &queue) != IMP_OK) {
         lpr_say(stream, "%s: unknown queue\n", command->queue);
-    } else {
-        imp_viewer viewer = {.size = sizeof viewer,
-                             .user_name = removal->agent,
-                             .address = removal->address,
-                             .host_is_proof = lpr->conf->host_is_proof};
-        imp_job_filter filter = {.size = sizeof filter, .queue = queue.name, .only_mine = true};
-        if (imp_job_list(lpr->self, &viewer, &filter, collect, removal, &error) != IMP_OK)
-            lpr_say(stream, "%s\n", error.message);
-        else if (removal->count == 0)
-            lpr_say(stream, "no job of yours to remove\n");
+        remove_next(removal);
+        return removal;
     }
-    removal->command = NULL;
-    remove_next(removal);
+    memcpy(removal->queue, queue.name, sizeof removal->queue);
+    if (imp_work(lpr->self, look, looked, removal) == NULL) {
+        lpr_say(stream, "busy, try again later\n");
+        remove_next(removal);
+    }
     return removal;
 }
 

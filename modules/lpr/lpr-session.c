@@ -67,6 +67,7 @@ struct session {
     uint32_t commits;   /* under way */
     imp_timer *empty_timer;
     struct lpr_removal *removal;
+    struct lpr_query *query;
 };
 
 static void session_process(struct session *session);
@@ -501,7 +502,7 @@ static void command_run(struct session *session, const struct lpr_command *comma
     default:
         session->state = STATE_ANSWERED;
         imp_metric_add(lpr->status_queries, 1);
-        lpr_status(lpr, session->stream, command);
+        session->query = lpr_status(lpr, session->stream, command);
         break;
     }
 }
@@ -726,8 +727,7 @@ static void empty_file_is_empty(void *arg)
 static bool step_file_end(struct session *session)
 {
     imp_bytes input = imp_stream_input(session->stream);
-    /* A document that has ended says no more that there is room, so that is waited for. */
-    if (session->is_paused || (input.length == 0 && !session->has_ended))
+    if (input.length == 0 && !session->has_ended)
         return false;
     if (input.length > 0) {
         uint8_t octet = *(const uint8_t *)input.data;
@@ -763,7 +763,7 @@ static const step_function steps[] = {
 static bool has_work_left(const struct session *session)
 {
     return session->state == STATE_COMMITTING || session->commits > 0 || session->is_paused ||
-           session->removal != NULL;
+           session->removal != NULL || session->query != NULL;
 }
 
 static void session_process(struct session *session)
@@ -812,6 +812,8 @@ static void on_closed(imp_stream *stream, imp_close_reason reason, void *arg)
     session->stream = NULL;
     if (session->removal != NULL)
         lpr_removal_forget(session->removal);
+    if (session->query != NULL)
+        lpr_query_forget(session->query);
     imp_timer_cancel(session->empty_timer);
     session->empty_timer = NULL;
     for (uint32_t i = 0; i < session->job_count; i++)

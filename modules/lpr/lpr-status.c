@@ -6,23 +6,50 @@
  * a job is called, whose it is and how large it is are shown only to its owner: to a user name among
  * the operands that comes from the host that submitted (where host_is_proof). Everybody else learns
  * how many jobs there are, and the position of a job whose number they know.
+ *
+ * A queue may be long, so it is looked through on a worker, and not for any number of operands.
  */
 #include "lpr.h"
 
+#include <imprimatur/service.h>
+
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#define STATUS_LINES_MAX 200 /* jobs shown to one operand */
+#define STATUS_LINES_MAX 200 /* jobs shown to one command */
+#define STATUS_LOOKS_MAX 4u  /* operands that are answered, each by a look through the queue */
+#define STATUS_TEXT_MAX (64u * 1024u) /* of the answer */
 
-struct status {
-    imp_stream *stream;
+struct lpr_query {
+    struct lpr *lpr;
+    imp_stream *stream; /* NULL once it has closed */
+    bool is_finished, host_is_proof;
+    struct lpr_command command;
+    char queue[IMP_NAME_MAX];
+    char address[46];
+    char *text;
+    size_t text_length;
     bool is_long;
     bool has_heading;
     uint32_t lines;
     bool seeks_number;
     uint32_t number;
 };
+
+static void say(struct lpr_query *query, const char *format, ...) IMP_PRINTF(2, 3);
+static void say(struct lpr_query *query, const char *format, ...)
+{
+    size_t room = STATUS_TEXT_MAX - query->text_length;
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(query->text + query->text_length, room, format, arguments);
+    va_end(arguments);
+    if (length > 0 && (size_t)length < room) /* else there is no room for this line */
+        query->text_length += (size_t)length;
+}
 
 static const char *rank(uint32_t position, bool is_active, char text[16])
 {
@@ -34,49 +61,103 @@ static const char *rank(uint32_t position, bool is_active, char text[16])
     return text;
 }
 
-static void line_write(struct status *status, const imp_job_view *view)
+static void line_write(struct lpr_query *query, const imp_job_view *view)
 {
     char text[16], number[16] = "-", bytes[32] = "-";
     const char *place = rank(view->position, view->state == IMP_JOB_PROCESSING, text);
-    if (view->is_owner || status->seeks_number)
+    if (view->is_owner || query->seeks_number)
         snprintf(number, sizeof number, "%03" PRIu32, view->lpd_number);
     if (view->is_owner)
         snprintf(bytes, sizeof bytes, "%" PRIu64 " bytes", view->document_bytes);
     const char *owner = view->owner[0] != '\0' ? view->owner : "-";
     const char *name = view->job_name[0] != '\0' ? view->job_name : "-";
-    if (status->is_long) {
-        lpr_say(status->stream, "\n%s: %-20s [job %s]\n        %-32.200s %s\n", owner, place,
-                number, name, bytes);
+    if (query->is_long) {
+        say(query, "\n%s: %-20s [job %s]\n        %-32.200s %s\n", owner, place, number, name,
+            bytes);
         return;
     }
-    if (!status->has_heading)
-        lpr_say(status->stream, "%-7s %-10s %-4s %-37s %s\n", "Rank", "Owner", "Job", "Files",
-                "Total Size");
-    status->has_heading = true;
-    lpr_say(status->stream, "%-7s %-10.64s %-4s %-37.200s %s\n", place, owner, number, name, bytes);
+    if (!query->has_heading)
+        say(query, "%-7s %-10s %-4s %-37s %s\n", "Rank", "Owner", "Job", "Files", "Total Size");
+    query->has_heading = true;
+    say(query, "%-7s %-10.64s %-4s %-37.200s %s\n", place, owner, number, name, bytes);
 }
 
 static bool visit(const imp_job_view *view, void *arg)
 {
-    struct status *status = arg;
-    if (status->seeks_number && view->lpd_number != status->number)
+    struct lpr_query *query = arg;
+    if (query->seeks_number && view->lpd_number != query->number)
         return true;
-    if (!status->seeks_number && !view->is_owner)
+    if (!query->seeks_number && !view->is_owner)
         return true;
-    line_write(status, view);
-    return ++status->lines < STATUS_LINES_MAX;
+    line_write(query, view);
+    return ++query->lines < STATUS_LINES_MAX;
 }
 
-void lpr_status(struct lpr *lpr, imp_stream *stream, const struct lpr_command *command)
+/* One look through the queue for each operand. On a worker. */
+static void look(void *arg)
+{
+    struct lpr_query *query = arg;
+    const struct lpr_command *command = &query->command;
+    for (uint32_t i = 0; i < command->operand_count && i < STATUS_LOOKS_MAX; i++) {
+        imp_viewer viewer = {.size = sizeof viewer,
+                             .address = query->address,
+                             .host_is_proof = query->host_is_proof};
+        imp_job_filter filter = {
+            .size = sizeof filter,
+            .queue = query->queue,
+            .limit = UINT32_MAX, /* visit() knows when it is enough */
+        };
+        query->seeks_number = lpr_operand_is_number(command->operands[i], &query->number);
+        if (!query->seeks_number) {
+            viewer.user_name = command->operands[i];
+            filter.only_mine = true;
+        }
+        imp_error error;
+        if (imp_job_list(query->lpr->self, &viewer, &filter, visit, query, &error) != IMP_OK)
+            say(query, "%s\n", error.message);
+    }
+    if (command->operand_count > STATUS_LOOKS_MAX)
+        say(query, "only %u names or numbers are answered at one time\n", STATUS_LOOKS_MAX);
+}
+
+static void query_free(struct lpr_query *query)
+{
+    imp_unpin(query->lpr->self, "query");
+    if (query->text != NULL)
+        imp_wipe(query->text, query->text_length);
+    free(query->text);
+    imp_wipe(query, sizeof *query);
+    free(query);
+}
+
+static void query_end(struct lpr_query *query)
+{
+    query->is_finished = true;
+    if (query->stream == NULL)
+        query_free(query);
+    else
+        imp_stream_close(query->stream);
+}
+
+static void looked(void *arg, bool was_cancelled)
+{
+    struct lpr_query *query = arg;
+    if (query->stream != NULL && !was_cancelled)
+        imp_stream_write(query->stream, query->text, query->text_length);
+    query_end(query);
+}
+
+struct lpr_query *lpr_status(struct lpr *lpr, imp_stream *stream, const struct lpr_command *command)
 {
     const struct lpr_conf *conf = lpr->conf;
     imp_queue queue = {.size = sizeof queue};
+    struct lpr_query *query = NULL;
     imp_status found = command->queue[0] != '\0' ? imp_queue_find(lpr->self, command->queue, &queue)
                                                  : IMP_NOT_FOUND;
     if (found != IMP_OK) {
         lpr_say(stream, "%s: unknown queue\n", command->queue);
         imp_stream_close(stream);
-        return;
+        return NULL;
     }
     lpr_say(stream, "%s is %s%s\n", queue.name, queue.is_accepting ? "ready" : "not accepting jobs",
             queue.release == IMP_QUEUE_HOLD ? " and holds jobs for release" : "");
@@ -85,20 +166,29 @@ void lpr_status(struct lpr *lpr, imp_stream *stream, const struct lpr_command *c
     else
         lpr_say(stream, "%" PRIu64 " %s\n", queue.jobs_queued,
                 queue.jobs_queued == 1 ? "job" : "jobs");
-    struct status status = {.stream = stream, .is_long = command->code == LPR_STATUS_LONG};
-    for (uint32_t i = 0; i < command->operand_count; i++) {
-        imp_viewer viewer = {.size = sizeof viewer,
-                             .address = imp_stream_peer(stream)->address,
-                             .host_is_proof = conf->host_is_proof};
-        imp_job_filter filter = {.size = sizeof filter, .queue = queue.name};
-        status.seeks_number = lpr_operand_is_number(command->operands[i], &status.number);
-        if (!status.seeks_number) {
-            viewer.user_name = command->operands[i];
-            filter.only_mine = true;
-        }
-        imp_error error;
-        if (imp_job_list(lpr->self, &viewer, &filter, visit, &status, &error) != IMP_OK)
-            lpr_say(stream, "%s\n", error.message);
+    if (command->operand_count == 0 || (query = calloc(1, sizeof *query)) == NULL) {
+        imp_stream_close(stream);
+        return NULL;
     }
-    imp_stream_close(stream);
+    imp_pin(lpr->self, "query");
+    query->lpr = lpr;
+    query->stream = stream;
+    query->host_is_proof = conf->host_is_proof;
+    query->command = *command;
+    query->is_long = command->code == LPR_STATUS_LONG;
+    memcpy(query->queue, queue.name, sizeof query->queue);
+    memcpy(query->address, imp_stream_peer(stream)->address, sizeof query->address);
+    query->text = malloc(STATUS_TEXT_MAX);
+    if (query->text == NULL || imp_work(lpr->self, look, looked, query) == NULL) {
+        lpr_say(stream, "busy, try again later\n");
+        query_end(query);
+    }
+    return query;
+}
+
+void lpr_query_forget(struct lpr_query *query)
+{
+    query->stream = NULL;
+    if (query->is_finished)
+        query_free(query);
 }

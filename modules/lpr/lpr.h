@@ -104,8 +104,11 @@ imp_status lpr_accepted(imp_self *self, void *instance, const char *listener, im
 
 /* ---- lpr-status.c ---- */
 
-/* Writes the answer to commands 03 and 04 and closes the stream. */
-void lpr_status(struct lpr *lpr, imp_stream *stream, const struct lpr_command *command);
+/* Commands 03 and 04 under way: as a removal, below. */
+struct lpr_query;
+struct lpr_query *lpr_status(struct lpr *lpr, imp_stream *stream,
+                             const struct lpr_command *command);
+void lpr_query_forget(struct lpr_query *query);
 
 /* ---- lpr-remove.c ---- */
 

@@ -342,6 +342,20 @@ class Queries(PrintTest):
             self.assertIn(shown, answer)
         self.assertIn("Secret plan", self.ask(b"\4hold anna\n"))
 
+    def test_a_command_makes_the_server_look_through_the_queue_a_few_times_only(self):
+        answer = self.ask(b"\3hold " + b" ".join(b"%d" % number for number in range(60)) + b"\n")
+        self.assertIn("only 4", answer)
+        self.assertNotIn("1st", answer)  # number 11 is behind those
+        self.assertIn("1st", self.ask(b"\3hold 11 1 2 3\n"))
+
+    def test_who_leaves_before_the_answer_leaves_nothing_behind(self):
+        for _ in range(50):
+            for command in (b"\3hold anna 11\n", b"\5hold anna 77\n"):
+                with LpdClient(self.port) as client:
+                    client.send(command)
+                    client.reset()
+        self.assertIn("Secret plan", self.ask(b"\3hold anna\n"))
+
     def test_an_unknown_queue_is_said_to_be_unknown(self):
         self.assertIn("unknown", self.ask(b"\3nowhere\n"))
 
