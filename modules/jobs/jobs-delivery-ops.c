@@ -39,8 +39,10 @@ static imp_status delivery_read(imp_delivery *base, uint32_t document, void *buf
         delivery->reading = document;
     }
     imp_status status = spool_reader_read(delivery->reader, buffer, size, length, error);
-    /* Its key is not in this key pool (a restored store) or was destroyed: no later try can help. */
-    if (status == IMP_NOT_FOUND)
+    /* Its key was destroyed: no later try can help. A key of another pool may come back with its medium;
+     * what a restore has really lost is ended by jobs-restore.c. */
+    if (status == IMP_NOT_FOUND &&
+        spool_has_key(delivery->jobs->spool, &delivery->documents[document].key))
         delivery->is_document_lost = true;
     if (status == IMP_OK && *length == 0 && size != 0)
         delivery->reading = UINT32_MAX; /* a further read begins anew: copies */

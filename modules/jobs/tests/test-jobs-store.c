@@ -486,6 +486,32 @@ static imp_status condemn_tx(imp_tx *tx, void *arg, imp_error *error)
     return spool_condemn_tx(fx.jobs->spool, tx, arg, error);
 }
 
+/* Reads until it is not "none yet". */
+static imp_status read_first(uint32_t delivery, imp_error *error)
+{
+    char buffer[100];
+    size_t length;
+    imp_status status;
+    while ((status = imp_delivery_read(fx.deliveries[delivery], 0, buffer, sizeof buffer, &length,
+                                       error)) == IMP_BUSY)
+        fixture_settle(&fx);
+    return status;
+}
+
+static void a_job_whose_key_pool_is_missing_waits_for_it(void **state)
+{
+    (void)state;
+    imp_error error = {0};
+    imp_id job = held_and_released();
+    fx.jobs->spool->keys.number++; /* another medium is in its place */
+    assert_int_equal(read_first(0, &error), IMP_NOT_FOUND);
+    imp_delivery_finish(fx.deliveries[0], IMP_DELIVERY_NOT_STARTED, &error);
+    fixture_settle(&fx);
+    fx.jobs->spool->keys.number--;
+    assert_int_equal(fixture_situation(&fx, job), JOB_HELD);
+    assert_true(fixture_has_documents(&fx, job));
+}
+
 static void a_job_that_lost_its_document_ends(void **state)
 {
     (void)state;
@@ -496,14 +522,7 @@ static void a_job_that_lost_its_document_ends(void **state)
     assert_int_equal(imp_store_write_sync(fx.self, condemn_tx, &document, &error), IMP_OK);
     spool_shred(fx.jobs->spool, NULL, NULL);
     fixture_until(!key_is_there(&document));
-    char buffer[100];
-    size_t length;
-    imp_status status = IMP_BUSY;
-    while (status == IMP_BUSY) {
-        fixture_settle(&fx);
-        status = imp_delivery_read(fx.deliveries[0], 0, buffer, sizeof buffer, &length, &error);
-    }
-    assert_int_equal(status, IMP_NOT_FOUND);
+    assert_int_equal(read_first(0, &error), IMP_NOT_FOUND);
     imp_delivery_finish(fx.deliveries[0], IMP_DELIVERY_NOT_STARTED, &error);
     fixture_settle(&fx);
     assert_int_equal(fixture_situation(&fx, job), JOB_DOCUMENT_LOST);
@@ -793,6 +812,7 @@ int main(void)
         TEST(a_private_job_is_shredded_when_its_queue_says),
         TEST(trouble_and_late_evidence_are_shown),
         TEST(bytes_that_were_sent_are_a_beginning_whatever_else_is_said),
+        TEST(a_job_whose_key_pool_is_missing_waits_for_it),
         TEST(a_job_that_lost_its_document_ends),
         TEST(a_direct_queue_prints_in_order_and_retries),
         TEST(only_proof_of_ownership_cancels),
