@@ -12,7 +12,7 @@ static void check_services(const char *list)
     char name[NOTE_NAME_SIZE];
     uint32_t major;
     while (note_next_service(&list, name, &major))
-        if (!note_name_is_valid(name))
+        if (!note_service_is_valid(name))
             abort();
 }
 
