@@ -1,6 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Bash completion of imprimctl. The running server is asked for its commands, so that those of loaded
-# modules are offered and no others.
+# modules are offered and no others. What needs no server is offered behind --config.
+
+_imprimctl_usages()
+{
+    "$@" help 2> /dev/null | tail -n +2
+    [[ " $* " == *' --config '* ]] && printf 'imprimctl backup %s FILE\n' restore verify
+}
 
 _imprimctl()
 {
@@ -49,7 +55,7 @@ _imprimctl()
         elif [[ ${parts[${#words[@]} + 1]} == [a-z]* ]]; then
             candidates+=("${parts[${#words[@]} + 1]}")
         fi
-    done < <("${COMP_WORDS[0]}" "${own[@]}" help 2> /dev/null | tail -n +2)
+    done < <(_imprimctl_usages "${COMP_WORDS[0]}" "${own[@]}")
     if ((${#candidates[@]} > 0)); then
         mapfile -t COMPREPLY < <(compgen -W "${candidates[*]}" -- "$current" | sort -u)
     else

@@ -261,8 +261,9 @@ static void server_ended(struct supervisor *supervisor, int wait_status)
     checkpoint_keep(supervisor);
     if (is_clean)
         imp_log(NULL, IMP_LOG_NOTICE, "server.stopped", "pid=%d", (int)supervisor->server.pid);
-    else if (is_failure)
-        imp_log(NULL, IMP_LOG_ERROR, "server.refused", "pid=%d", (int)supervisor->server.pid);
+    else if (is_failure) /* it has said why: once is enough */
+        imp_log(NULL, IMP_LOG_NOTICE, "server.stopped", "pid=%d status=%d",
+                (int)supervisor->server.pid, SERVER_EXIT_FAILURE);
     else
         crash_keep(supervisor, wait_status);
     supervisor->server.pid = 0;
