@@ -141,6 +141,39 @@ static imp_status open_folders(struct spool *spool, const char *state, imp_error
     return status;
 }
 
+/* A pool that is not there is made, but never while documents need the one that was: a medium that is
+ * not mounted would cost them all. A restored store has no slots in use, so it gets a new one. */
+static imp_status check_pool_is_there(struct spool *spool, const char *path, imp_error *error)
+{
+    imp_tx *tx = NULL;
+    imp_cursor *cursor = NULL;
+    imp_bytes key, bitmap;
+    bool is_needed = false;
+
+    if (access(path, F_OK) == 0 || errno != ENOENT)
+        return IMP_OK;
+    imp_status status = imp_store_read_begin(spool->self, &tx, error);
+    if (status != IMP_OK)
+        return status;
+    status = imp_cursor_open(tx, spool->table_slot, (imp_bytes){NULL, 0}, &cursor);
+    while (status == IMP_OK && !is_needed) {
+        status = imp_cursor_next(cursor, &key, &bitmap);
+        for (size_t i = 0; status == IMP_OK && i < bitmap.length; i++)
+            is_needed = is_needed || ((const uint8_t *)bitmap.data)[i] != 0;
+    }
+    if (cursor != NULL)
+        imp_cursor_close(cursor);
+    imp_store_read_end(tx);
+    if (is_needed)
+        return imp_error_set(error, IMP_NOT_FOUND,
+                             "the key pool %s is missing and documents need it: put it back, or "
+                             "restore a backup if it is lost",
+                             path);
+    return status == IMP_OK || status == IMP_NOT_FOUND
+               ? IMP_OK
+               : imp_error_set(error, status, "spool: the numbers in use can't be read");
+}
+
 static imp_status open_keys(struct spool *spool, const char *setting, imp_error *error)
 {
     static const char purpose[] = "key pool";
@@ -152,10 +185,14 @@ static imp_status open_keys(struct spool *spool, const char *setting, imp_error 
                      : asprintf(&path, "%s/key-pool", spool->folder);
     if (length < 0)
         return imp_error_set(error, IMP_LIMIT, "spool: out of memory");
+    imp_status status = check_pool_is_there(spool, path, error);
+    if (status != IMP_OK) {
+        free(path);
+        return status;
+    }
     imp_derive_key(spool->self, (imp_bytes){NULL, 0}, (imp_bytes){purpose, sizeof purpose - 1},
                    mac_key, sizeof mac_key);
-    imp_status status =
-        key_pool_open(spool->io, path, imp_store_id(), mac_key, &spool->keys, error);
+    status = key_pool_open(spool->io, path, imp_store_id(), mac_key, &spool->keys, error);
     imp_wipe(mac_key, sizeof mac_key);
     if (status == IMP_OK && spool->keys.was_renewed)
         imp_log(spool->self, IMP_LOG_NOTICE, "spool.key-pool-renewed",

@@ -664,6 +664,30 @@ static void every_call_that_fails_fails_cleanly(void **state)
     assert_reads(&after, 51, IMP_OK);
 }
 
+/* A pool on a medium that is not mounted must not be made anew: every document would be lost. */
+static void a_missing_key_pool_is_not_replaced_while_documents_need_it(void **state)
+{
+    struct spool *second = NULL;
+    char pool[128], away[128];
+    imp_error error = {0};
+
+    (void)state;
+    snprintf(pool, sizeof pool, "%s/spool/key-pool", fixture.folder);
+    snprintf(away, sizeof away, "%s/away", fixture.folder);
+    struct spool_document document = written(7, 1000);
+    assert_int_equal(rename(pool, away), 0);
+    assert_int_equal(
+        spool_open_with(fixture.self, fixture.io, &fixture.settings, &second, &error),
+        IMP_NOT_FOUND);
+    assert_null(second);
+    assert_non_null(strstr(error.message, "key-pool"));
+    assert_int_equal(access(pool, F_OK), -1);
+    assert_int_equal(rename(away, pool), 0);
+    fixture_close(&fixture);
+    assert_true(fixture_open(&fixture));
+    assert_reads(&document, 7, IMP_OK);
+}
+
 int main(void)
 {
 #define IN_SPOOL(test) cmocka_unit_test_setup_teardown(test, make, clean)
@@ -683,6 +707,7 @@ int main(void)
         IN_SPOOL(an_upload_that_ends_early_leaves_nothing),
         IN_SPOOL(strings_open_until_they_are_shredded),
         IN_SPOOL(uploads_and_readings_share_four_buffers),
+        IN_SPOOL(a_missing_key_pool_is_not_replaced_while_documents_need_it),
         IN_SPOOL(every_call_that_fails_fails_cleanly),
         /* The pool of workers, once started and stopped, takes no work without threads. */
         WITH_WORKERS(documents_of_every_size_come_back),
