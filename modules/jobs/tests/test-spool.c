@@ -676,9 +676,8 @@ static void a_missing_key_pool_is_not_replaced_while_documents_need_it(void **st
     snprintf(away, sizeof away, "%s/away", fixture.folder);
     struct spool_document document = written(7, 1000);
     assert_int_equal(rename(pool, away), 0);
-    assert_int_equal(
-        spool_open_with(fixture.self, fixture.io, &fixture.settings, &second, &error),
-        IMP_NOT_FOUND);
+    assert_int_equal(spool_open_with(fixture.self, fixture.io, &fixture.settings, &second, &error),
+                     IMP_NOT_FOUND);
     assert_null(second);
     assert_non_null(strstr(error.message, "key-pool"));
     assert_int_equal(access(pool, F_OK), -1);
