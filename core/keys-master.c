@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -15,6 +16,7 @@
 #include "core/crash-point.h"
 
 #define KEYS_PATH_MAX 4096u
+#define CREDENTIAL "credential:"
 #define KEYS_MEMFD_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL)
 
 static bool write_all(int fd, const uint8_t *data, size_t length)
@@ -66,7 +68,8 @@ static imp_status split_path(const char *path, char folder[KEYS_PATH_MAX], const
     return IMP_OK;
 }
 
-static imp_status check_and_read(int fd, const char *path, uint8_t *master, imp_error *error)
+static imp_status check_and_read(int fd, const char *path, bool is_credential, uint8_t *master,
+                                 imp_error *error)
 {
     struct stat status;
     if (fstat(fd, &status) != 0) {
@@ -75,7 +78,8 @@ static imp_status check_and_read(int fd, const char *path, uint8_t *master, imp_
     if (!S_ISREG(status.st_mode)) {
         return imp_error_set(error, IMP_INVALID, "master key %s is not a regular file", path);
     }
-    if ((status.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
+    /* An access list that systemd gives a credential shows as rights of the group. */
+    if (!is_credential && (status.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
         return imp_error_set(error, IMP_DENIED,
                              "master key %s can be reached by others than its owner; chmod 0400 it",
                              path);
@@ -163,18 +167,52 @@ done:
     return status;
 }
 
+/* Where systemd has put the credential that "credential:NAME" names; it is never made here. */
+static imp_status credential_path(const char *name, char path[KEYS_PATH_MAX], imp_error *error)
+{
+    const char *folder = getenv("CREDENTIALS_DIRECTORY");
+    if (*name == '\0' || *name == '.' || strchr(name, '/') != NULL) {
+        return imp_error_set(error, IMP_INVALID,
+                             "master key: \"credential:%s\" names no credential", name);
+    }
+    if (folder == NULL || *folder == '\0') {
+        return imp_error_set(
+            error, IMP_NOT_FOUND,
+            "master key credential:%s: there are no credentials (LoadCredential= in the unit)",
+            name);
+    }
+    int length = snprintf(path, KEYS_PATH_MAX, "%s/%s", folder, name);
+    return length > 0 && length < (int)KEYS_PATH_MAX
+               ? IMP_OK
+               : imp_error_set(error, IMP_INVALID, "master key credential:%s: the path is too long",
+                               name);
+}
+
 imp_status keys_master_load_or_make(const char *path, bool may_make,
                                     uint8_t master[KEYS_MASTER_SIZE], imp_error *error)
 {
+    char credential[KEYS_PATH_MAX];
+    bool is_credential = strncmp(path, CREDENTIAL, strlen(CREDENTIAL)) == 0;
+    if (is_credential) {
+        imp_status status = credential_path(path + strlen(CREDENTIAL), credential, error);
+        if (status != IMP_OK) {
+            return status;
+        }
+        path = credential;
+    }
     int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd >= 0) {
-        imp_status status = check_and_read(fd, path, master, error);
+        imp_status status = check_and_read(fd, path, is_credential, master, error);
         close(fd);
         return status;
     }
     if (errno != ENOENT) {
         return imp_error_set(error, errno == EACCES ? IMP_DENIED : IMP_IO,
                              "master key %s can't be opened: %s", path, strerror(errno));
+    }
+    if (is_credential) {
+        return imp_error_set(error, IMP_NOT_FOUND,
+                             "master key %s is missing (LoadCredential= in the unit)", path);
     }
     if (!may_make) {
         return imp_error_set(error, IMP_NOT_FOUND,

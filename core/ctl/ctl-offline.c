@@ -74,7 +74,7 @@ static imp_status offline_open(struct offline *offline, const char *config, cons
     if (offline->backup_fd < 0)
         return imp_error_set(error, IMP_NOT_FOUND, "%s: %s", file, strerror(errno));
     const char *key = offline->core->master_key;
-    if (access(key, F_OK) != 0 && errno == ENOENT)
+    if (key[0] == '/' && access(key, F_OK) != 0 && errno == ENOENT)
         return imp_error_set(
             error, IMP_NOT_FOUND,
             "master key %s is missing; put the key file of the instance there that "

@@ -80,6 +80,22 @@ class MasterKey(StateTest):
         aside.replace(key)
         self.check_whole(server)
 
+    def test_a_credential_is_taken_and_never_made(self):
+        server = self.held()
+        key, credentials = server.keys / "master.key", server.folder / "credentials"
+        credentials.mkdir(mode=0o755)
+        # Without a key's folder the supervisor keeps its own beside the state; nobody may make it here.
+        own = server.folder / "state-supervisor"
+        own.mkdir(mode=0o700)
+        os.chown(own, server.uid, server.gid)
+        server.write_core(master_key="credential:master")
+        self.assertIn("there are no credentials", self.refusal(server))
+        server.environment["CREDENTIALS_DIRECTORY"] = str(credentials)
+        self.assertIn("credentials/master is missing", self.refusal(server))
+        self.assertEqual(list(credentials.iterdir()), [])
+        key.rename(credentials / "master")
+        self.check_whole(server)
+
 
 class NewerSchema(StateTest):
     def set_schema(self, server, table, number):
