@@ -174,7 +174,9 @@ uint32_t crash_record_stalled(const struct crash_record *record, int64_t now_us,
         int64_t beat = atomic_load(&thread->beat_us);
         if (beat == 0)
             continue;
-        /* A beat from the future would never be late. */
+        /* A thread that is busy beats while this looks; a beat from further ahead would never be late. */
+        if (beat > now_us && beat - now_us <= CRASH_BEAT_AHEAD_US)
+            continue;
         if (beat > now_us || beat < 0)
             beat = since_us;
         if (beat < since_us)

@@ -137,6 +137,9 @@ void crash_module_set(struct crash_module *module, const char *name, uint32_t ge
 /* A heart beat of this thread; the first one starts the watch. A loop beats by a timer (at least
  * every CRASH_BEAT_INTERVAL_US) or at each turn, the writer at each batch. */
 #define CRASH_BEAT_INTERVAL_US (1 * IMP_SECOND)
+/* A beat made between the supervisor's look at the clock and its look at the record; even a supervisor
+ * that was not scheduled in between is not away for longer. */
+#define CRASH_BEAT_AHEAD_US (10 * IMP_SECOND)
 void crash_beat(void);
 /* This thread waits, rightly, for something that may never come (the writer for closures). */
 void crash_beat_rest(void);

@@ -165,6 +165,12 @@ static void test_a_late_heart_is_found_and_an_excused_one_is_not(void **state)
     atomic_store(&thread->limit_us, INT64_MAX);
     assert_int_equal(crash_record_stalled(record, now + stall, 0, stall, cap), CRASH_NO_THREAD);
     assert_int_equal(crash_record_stalled(record, now + cap, 0, stall, cap), 0);
+    /* A thread that beats all the time has beaten since `now` was read: it lives, however long ago
+     * the server started. */
+    atomic_store(&record->threads[0].beat_us, now + 1);
+    assert_int_equal(crash_record_stalled(record, now, 0, stall, cap), CRASH_NO_THREAD);
+    assert_int_equal(crash_record_stalled(record, now, now - stall - 1, stall, cap),
+                     CRASH_NO_THREAD);
     /* A beat in the future is no way to be never late. */
     atomic_store(&thread->limit_us, 0);
     atomic_store(&thread->beat_us, INT64_MAX);
