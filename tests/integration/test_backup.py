@@ -108,7 +108,7 @@ class Backup(PrintTest):
         server.start()
         self.assertEqual(len(self.jobs(server, "--limit", "1000")), HELD)
         other = self.empty(server)
-        for name, damaged in (("cut", copy[:-100]), ("changed", copy[:500] + b"X" + copy[501:]),
+        for name, damaged in (("cut", copy[:-100]), ("changed", copy[:500] + bytes([copy[500] ^ 1]) + copy[501:]),
                               ("empty", b"")):
             with self.subTest(name):
                 bad = other.run / name
