@@ -65,16 +65,20 @@ class Site:
         while self.instance.ctl_run("status")[0] != 0:
             deadline.pause()
 
-    def wait_drained(self, seconds=120):
-        """Until nothing waits on the direct queue but what a person must decide."""
+    def wait_drained(self, seconds=60):
+        """Until nothing waits on the direct queue but what a person must decide; in `seconds` at least
+        one job must have left it."""
         self.wait_answers()
-        deadline = Deadline(seconds, "the direct queue to be empty")
+        deadline, least = Deadline(seconds, "a job to leave the direct queue"), None
         while self.has_delivery:
             waiting = [job for job in self.instance.ctl("job", "list", "--queue", "direct",
                                                         "--limit", "1000000") or []
                        if not job["uncertain"]]
             if not waiting:
                 return
+            if least is None or len(waiting) < least:
+                least = len(waiting)
+                deadline = Deadline(seconds, "a job to leave the direct queue")
             deadline.pause()
 
     def printed(self):
