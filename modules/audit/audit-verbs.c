@@ -16,36 +16,32 @@
 #define LIST_MAX 100000
 #define STEP_ROWS 2000 /* rows in one read transaction, so that no reader lives long */
 
-static void event_row(imp_request *request, const Imprimatur__Audit__Event *event)
+static void id_field(imp_request *request, const char *name, ProtobufCBinaryData data)
 {
     imp_id id;
+    if (data.len != sizeof id.bytes) {
+        imp_field_text(request, name, "");
+        return;
+    }
+    memcpy(id.bytes, data.data, sizeof id.bytes);
+    imp_field_id(request, name, id);
+}
+
+static void event_row(imp_request *request, const Imprimatur__Audit__Event *event)
+{
     imp_row_begin(request, false);
     imp_field_integer(request, "event", (int64_t)event->sequence);
     imp_field_time(request, "time", event->time);
     imp_field_text(request, "action", event->action);
     imp_field_text(request, "result", imp_status_name(event->result));
-    if (event->principal.len == sizeof id.bytes) {
-        memcpy(id.bytes, event->principal.data, sizeof id.bytes);
-        imp_field_id(request, "principal", id);
-    } else if (event->actor_uid_plus_1 != 0) {
+    if (event->principal.len != sizeof(imp_id) && event->actor_uid_plus_1 != 0)
         imp_field_printf(request, "principal", "uid:%" PRIu32, event->actor_uid_plus_1 - 1);
-    } else {
-        imp_field_text(request, "principal", "");
-    }
+    else
+        id_field(request, "principal", event->principal);
     imp_field_text(request, "object-kind", event->object_kind);
-    if (event->object.len == sizeof id.bytes) {
-        memcpy(id.bytes, event->object.data, sizeof id.bytes);
-        imp_field_id(request, "object", id);
-    } else {
-        imp_field_text(request, "object", "");
-    }
+    id_field(request, "object", event->object);
     imp_field_text(request, "place-kind", event->place_kind);
-    if (event->place.len == sizeof id.bytes) {
-        memcpy(id.bytes, event->place.data, sizeof id.bytes);
-        imp_field_id(request, "place", id);
-    } else {
-        imp_field_text(request, "place", "");
-    }
+    id_field(request, "place", event->place);
     imp_field_text(request, "detail", event->detail);
 }
 

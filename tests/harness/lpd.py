@@ -13,7 +13,9 @@ class Refused(AssertionError):
         self.octet = octet
 
 
-class LpdClient:
+class TcpClient:
+    """A connection that sends and ends as a test says."""
+
     def __init__(self, port, seconds=10, host="127.0.0.1"):
         self.socket = socket.create_connection((host, port), seconds * scale())
         self.socket.settimeout(seconds * scale())
@@ -36,6 +38,15 @@ class LpdClient:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.socket.close()
 
+    def read_all(self):
+        """Up to the end of the connection."""
+        data = b""
+        while piece := self.socket.recv(65536):
+            data += piece
+        return data
+
+
+class LpdClient(TcpClient):
     def octet(self):
         try:
             return self.socket.recv(1)
@@ -46,13 +57,6 @@ class LpdClient:
         octet = self.octet()
         if octet != b"\0":
             raise Refused(step, octet)
-
-    def read_all(self):
-        """Up to the end of the connection."""
-        data = b""
-        while piece := self.socket.recv(65536):
-            data += piece
-        return data
 
     def expect_closed(self):
         assert self.octet() == b"", "the server did not close"

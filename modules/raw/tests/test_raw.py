@@ -2,14 +2,13 @@
 """Port to queue: what nc, CUPS's socket backend and drivers send, whose it is, and when it ends."""
 import errno
 import os
-import socket
 import subprocess
 import unittest
 
 from harness import peers
 from harness.case import needs_programs
 from harness.deadline import Deadline, scale
-from harness.lpd import LpdClient
+from harness.lpd import LpdClient, TcpClient
 from harness.site import USER, PrintTest
 
 UEL = b"\x1b%-12345X"
@@ -38,27 +37,8 @@ def postscript(user, title="Quarterly report"):
             "showpage\n").encode()
 
 
-class RawClient:
+class RawClient(TcpClient):
     """A connection to a RAW port."""
-
-    def __init__(self, port, seconds=10):
-        self.socket = socket.create_connection(("127.0.0.1", port), seconds * scale())
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self.socket.close()
-
-    def send(self, data):
-        self.socket.sendall(data)
-
-    def end(self):
-        self.socket.shutdown(socket.SHUT_WR)
-
-    def reset(self):
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        self.socket.close()
 
     def answer(self, end=b"\f"):
         """Up to the form feed that ends an answer."""
@@ -66,12 +46,6 @@ class RawClient:
         while not data.endswith(end):
             piece = self.socket.recv(1)
             assert piece, f"closed after {data!r}"
-            data += piece
-        return data
-
-    def read_all(self):
-        data = b""
-        while piece := self.socket.recv(65536):
             data += piece
         return data
 
