@@ -11,6 +11,7 @@
 
 #include "core/seal.h"
 #include "core/store-arena.h"
+#include "core/store-log.h"
 #include "core/store.h"
 
 #define STORE_TABLE_NAME_MAX 80u
@@ -22,6 +23,7 @@
 #define STORE_META_FORMAT "format"       /* u32 */
 #define STORE_META_ID "store-id"         /* 16 bytes */
 #define STORE_META_SEQUENCE "sequence"   /* u64: commits since the store was made */
+#define STORE_META_LOG "log"               /* the store is not whole without its checkpoint */
 #define STORE_META_RESTORING "restoring" /* there while a restore is unfinished */
 
 struct imp_table {
@@ -123,6 +125,10 @@ struct store {
     uint8_t turn;                /* the queue that is asked first */
     int64_t next_check;
 
+    /* durability */
+    struct store_log log;
+    struct store_checkpointer checkpointer;
+
     /* reads */
     pthread_mutex_t read_lock;
     struct imp_tx *reads_open, *reads_idle;
@@ -193,6 +199,11 @@ imp_status store_apply(imp_tx *tx, imp_table *table, imp_bytes key, const imp_by
 imp_status store_meta_put(struct store *store, MDB_txn *txn, const char *name, const void *data,
                           size_t length, imp_error *error);
 imp_status store_meta_get(struct store *store, MDB_txn *txn, const char *name, imp_bytes *value);
+/* The store's sequence number, as the transaction's. */
+imp_status store_sequence_put(struct store *store, MDB_txn *txn, imp_error *error);
+imp_status store_sync_folder(const char *path, imp_error *error);
+/* Makes a checkpoint and waits until it is on the disk. Writer; what fails is fatal. */
+void store_checkpoint_now(struct store *store);
 
 /* ---- keys (store-keys.c) ---- */
 

@@ -159,6 +159,7 @@ imp_status store_apply(imp_tx *tx, imp_table *table, imp_bytes key, const imp_by
     }
     tx->changes++;
     tx->bytes += key.length + stored.length;
+    store_log_change(store, table->name, key, value == NULL, stored);
     if (store->observer != NULL) {
         store->observer(store->observer_arg, store->sequence, table->name, key, value == NULL,
                         stored);

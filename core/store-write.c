@@ -203,6 +203,7 @@ static void run_nested(struct store *store, struct store_closure *closure, MDB_t
         set_outcome(store, closure, store_status(code), &error);
         return;
     }
+    struct store_log_mark mark = store_log_mark(store);
     imp_status status = run_in(store, closure, child, &error);
     *seals += tx->seals; /* nonces are used up either way */
     if (status == IMP_OK && tx->changes > 0) {
@@ -215,6 +216,9 @@ static void run_nested(struct store *store, struct store_closure *closure, MDB_t
         }
     } else {
         mdb_txn_abort(child);
+    }
+    if (status != IMP_OK) {
+        store_log_cut(store, mark);
     }
     set_outcome(store, closure, status, &error);
 }
@@ -269,7 +273,7 @@ static int commit(struct store *store, MDB_txn *txn)
     store_fatal(store, code, "a commit could not be synced");
 }
 
-static imp_status put_sequence(struct store *store, MDB_txn *txn, imp_error *error)
+imp_status store_sequence_put(struct store *store, MDB_txn *txn, imp_error *error)
 {
     uint8_t bytes[8];
     struct record_writer writer = record_writer_of(bytes, sizeof bytes);
@@ -284,6 +288,7 @@ static imp_status put_salt(struct store *store, MDB_txn *txn, imp_error *error)
         return IMP_OK;
     }
     struct store_key_sink sink = {store, txn};
+    store_log_unfit(store);
     return keyring_salt_write(store->ring, store_key_write, &sink, error);
 }
 
@@ -301,6 +306,7 @@ static uint32_t run_closures(struct store *store, struct store_closure *batch, u
             }
             imp_error error;
             call(store->hooks.writer_rest);
+            store_log_unfit(store); /* it opens tables, or writes keys */
             imp_status status = run_in(store, closure, txn, &error);
             *seals += store->write_tx.seals;
             *changes += status == IMP_OK ? store->write_tx.changes : 0;
@@ -327,6 +333,7 @@ static uint32_t run_transaction(struct store *store, struct store_closure *batch
     uint64_t changes = 0;
     uint64_t seals = 0;
     uint32_t ran = 0;
+    store_log_before(store);
     int code = mdb_txn_begin(store->env, NULL, 0, &txn);
     if (code != 0) {
         if (code == MDB_PANIC) {
@@ -341,7 +348,7 @@ static uint32_t run_transaction(struct store *store, struct store_closure *batch
         ran = run_closures(store, batch, count, txn, &changes, &seals);
     }
     if (status == IMP_OK && changes > 0) {
-        status = put_sequence(store, txn, &error);
+        status = store_sequence_put(store, txn, &error);
     }
     if (status != IMP_OK || changes == 0) {
         mdb_txn_abort(txn);
@@ -357,6 +364,7 @@ static uint32_t run_transaction(struct store *store, struct store_closure *batch
             fail_all(store, batch, ran, code);
         } else {
             atomic_store(&store->committed_sequence, store->sequence);
+            store_log_commit(store);
             atomic_fetch_add(&store->commits, 1);
             atomic_fetch_add(&store->changes, changes);
             keyring_salt_is_durable(store->ring);
@@ -521,6 +529,7 @@ static void *writer_main(void *arg)
         int64_t now = monotonic_us();
         if (now >= next_look) {
             next_look = now + IDLE_CHECK_SECONDS * IMP_SECOND;
+            store_log_idle(store);
             store_reads_check(store);
         }
         if (has_run) {

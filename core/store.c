@@ -86,7 +86,7 @@ static imp_status lock_state(struct store *store, imp_error *error)
     return IMP_OK;
 }
 
-static imp_status sync_folder(const char *path, imp_error *error)
+imp_status store_sync_folder(const char *path, imp_error *error)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     imp_status status = IMP_OK;
@@ -136,8 +136,8 @@ static imp_status make_file(struct store *store, const char *path, imp_error *er
         (void)unlink(fresh);
         return status;
     }
-    status = sync_folder(store->folder, error);
-    return status == IMP_OK ? sync_folder(store->state_dir, error) : status;
+    status = store_sync_folder(store->folder, error);
+    return status == IMP_OK ? store_sync_folder(store->state_dir, error) : status;
 }
 
 /* Makes folder and file if they are missing; `is_new` when the store has to be made. */
@@ -181,7 +181,7 @@ static imp_status open_environment(struct store *store, imp_error *error)
         code = mdb_env_set_maxreaders(store->env, STORE_READERS_MAX);
     }
     if (code == 0) {
-        /* Every commit is synced: neither NOSYNC nor NOMETASYNC; no WRITEMAP, which nesting forbids. */
+        /* Every commit is synced until the log takes over; no WRITEMAP, which nesting forbids. */
         code = mdb_env_open(store->env, store->folder, MDB_NOTLS, 0600);
     }
     if (code == MDB_INVALID || code == MDB_VERSION_MISMATCH) {
@@ -409,6 +409,10 @@ static imp_status first_commit(struct store *store, bool is_made,
     if (status == IMP_OK) {
         status = keyring_salt_write(store->ring, store_key_write, &sink, error);
     }
+    /* Not before the first checkpoint is there. */
+    if (status == IMP_OK && store->checkpointer.last.number > 0) {
+        status = store_meta_put(store, txn, STORE_META_LOG, "1", 1, error);
+    }
     if (status != IMP_OK) {
         mdb_txn_abort(txn);
         return status;
@@ -433,8 +437,9 @@ static void free_store(struct store *store)
             mdb_txn_abort(store->write_tx.txn);
         }
         store_reads_end_all(store);
-        mdb_env_close(store->env);
     }
+    store_log_free(store);
+    mdb_env_close(store->env);
     while (store->tables != NULL) {
         imp_table *table = store->tables;
         store->tables = table->next;
@@ -484,7 +489,13 @@ static struct store *new_store(const struct store_options *options)
     pthread_cond_init(&store->space_work, &monotonic);
     pthread_cond_init(&store->space_done, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    store->lock_fd = store->data_fd = -1;
+    store->lock_fd = store->data_fd = store->checkpointer.file = -1;
+    for (size_t i = 0; i < STORE_LOG_FILES; i++) {
+        store->log.files[i] = -1;
+    }
+    pthread_mutex_init(&store->checkpointer.lock, NULL);
+    pthread_cond_init(&store->checkpointer.wanted, NULL);
+    pthread_cond_init(&store->checkpointer.done, NULL);
     store->mode = options->mode;
     store->is_read_only = options->is_read_only;
     store->observer = options->observer;
@@ -536,6 +547,9 @@ imp_status store_open_preset(const struct store_options *options, const struct s
         status =
             imp_error_set(error, IMP_EXISTS, "there is a store in %s already", store->state_dir);
     }
+    if (status == IMP_OK && !is_new) {
+        status = store_checkpoint_load(store, error);
+    }
     if (status == IMP_OK) {
         status = open_environment(store, error);
     }
@@ -551,13 +565,20 @@ imp_status store_open_preset(const struct store_options *options, const struct s
     if (status == IMP_OK) {
         status = store_space_start(store, !is_made, error);
     }
+    if (status == IMP_OK && is_made) {
+        status = store_log_recover(store, error);
+    }
     if (status == IMP_OK && !store->is_read_only) {
         status = first_commit(store, is_made, options, preset, error);
+    }
+    if (status == IMP_OK && !store->is_read_only && preset == NULL) {
+        status = store_log_start(store, error);
     }
     if (status == IMP_OK) {
         status = store_writer_start(store, error);
     }
     if (status != IMP_OK) {
+        store_log_stop(store);
         store_space_stop(store);
         free_store(store);
         return status;
@@ -577,6 +598,7 @@ void store_close(struct store *store)
         return;
     }
     store_writer_stop(store);
+    store_log_stop(store);
     store_space_stop(store);
     if (current == store) {
         current = NULL;
