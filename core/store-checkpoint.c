@@ -493,7 +493,7 @@ static void begin(struct store *store)
         store_fatal(store, code, "the log could not be written");
     }
     if (checkpoint_take(store, &pointer->next, &error) != IMP_OK) {
-        store_fatal(store, EIO, error.message);
+        store_fatal_error(store, &error);
     }
     code = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &pointer->next_keeper);
     if (code != 0) {
@@ -518,9 +518,7 @@ static bool is_due(struct store *store)
     if (store->log.index == 0) {
         return false; /* nothing since the last one */
     }
-    uint64_t room = atomic_load(&store->file_bytes) - atomic_load(&store->used_bytes);
-    return store_log_is_half_full(store) || atomic_load(&store->is_short) ||
-           room < store->extend_step / 16 || /* pages are wanted back */
+    return store_log_is_half_full(store) || store_space_is_scarce(store) ||
            atomic_load(&store->used_bytes) > pointer->used_bytes + GROWTH_MAX ||
            monotonic_us() - pointer->begun > AGE_MAX;
 }
@@ -618,7 +616,7 @@ void store_log_stop(struct store *store)
         status = checkpoint_make(store, true, NULL, &error);
     }
     if (status != IMP_OK) { /* the last checkpoint and the log are good as they are */
-        imp_log(NULL, IMP_LOG_ERROR, "store.checkpoint", "text=\"%s\"", error.message);
+        store_fatal_error(store, &error);
     }
 }
 

@@ -391,8 +391,8 @@ bool store_log_item_next(struct record_reader *reader, struct store_log_item *it
     item->key = record_read_short(reader, IMP_KEY_MAX);
     uint8_t mark = record_read_u8(reader);
     item->is_delete = mark == DELETED;
-    item->value = item->is_delete ? (imp_bytes){NULL, 0}
-                                  : record_read_bytes(reader, record_read_u32(reader));
+    item->value =
+        item->is_delete ? (imp_bytes){NULL, 0} : record_read_bytes(reader, record_read_u32(reader));
     if (name.length == 0 || name.length >= sizeof item->table || item->key.length == 0 ||
         (mark != 0 && mark != DELETED)) {
         reader->is_failed = true;
@@ -483,9 +483,8 @@ static imp_status apply_record(struct applier *applier, imp_bytes text, uint32_t
         return damaged(store, "a record does not fit the store", error);
     }
     store->sequence = sequence;
-    imp_status status =
-        code == 0 ? store_sequence_put(store, applier->txn, error)
-                  : store_error(error, code, "applying its log");
+    imp_status status = code == 0 ? store_sequence_put(store, applier->txn, error)
+                                  : store_error(error, code, "applying its log");
     if (status != IMP_OK) {
         mdb_txn_abort(applier->txn);
         return status;

@@ -81,7 +81,7 @@ struct store_checkpoint {
 struct store_checkpointer {
     int file; /* STATE/store/checkpoint */
     struct store_checkpoint last;
-    MDB_txn *keeper; /* holds last's pages */
+    MDB_txn *keeper;     /* holds last's pages */
     uint64_t used_bytes; /* of the data file, at it */
     int64_t begun;       /* monotonic, us */
 

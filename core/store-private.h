@@ -23,7 +23,7 @@
 #define STORE_META_FORMAT "format"       /* u32 */
 #define STORE_META_ID "store-id"         /* 16 bytes */
 #define STORE_META_SEQUENCE "sequence"   /* u64: commits since the store was made */
-#define STORE_META_LOG "log"               /* the store is not whole without its checkpoint */
+#define STORE_META_LOG "log"             /* the store is not whole without its checkpoint */
 #define STORE_META_RESTORING "restoring" /* there while a restore is unfinished */
 
 struct imp_table {
@@ -233,6 +233,7 @@ void store_writer_stop(struct store *store);
 imp_status store_write_exclusive(struct store *store, imp_self *self, imp_write_function fn,
                                  void *arg, imp_error *error);
 _Noreturn void store_fatal(struct store *store, int code, const char *what);
+_Noreturn void store_fatal_error(struct store *store, const imp_error *error);
 
 /* ---- space ---- */
 
@@ -244,6 +245,8 @@ void store_space_after_commit(struct store *store);
 void store_space_before_batch(struct store *store);
 /* True when a closure of this queue may run now. */
 bool store_space_permits(struct store *store, imp_write_queue queue);
+/* Neither disk nor map gives more, and little is left: freed pages are wanted back. */
+bool store_space_is_scarce(const struct store *store);
 /* The disk said no in a commit. */
 void store_space_was_refused(struct store *store);
 

@@ -292,6 +292,13 @@ bool store_space_permits(struct store *store, imp_write_queue queue)
     return room_of(store) + store->free_bytes / 2 >= 2 * reserve_of(store);
 }
 
+bool store_space_is_scarce(const struct store *store)
+{
+    bool is_all =
+        atomic_load(&store->is_short) || atomic_load(&store->file_bytes) >= store->map_size;
+    return is_all && room_of(store) < store->extend_step / 2;
+}
+
 void store_space_was_refused(struct store *store)
 {
     count_pages(store);

@@ -50,10 +50,15 @@ _Noreturn void store_fatal(struct store *store, int code, const char *what)
     imp_error error;
     imp_error_set(&error, IMP_IO, "store: %s: %s; the server ends and reads again", what,
                   mdb_strerror(code));
+    store_fatal_error(store, &error);
+}
+
+_Noreturn void store_fatal_error(struct store *store, const imp_error *error)
+{
     if (store->hooks.fatal != NULL) {
-        store->hooks.fatal(&error);
+        store->hooks.fatal(error);
     }
-    dprintf(STDERR_FILENO, "imprimatur: %s\n", error.message);
+    dprintf(STDERR_FILENO, "imprimatur: %s\n", error->message);
     _exit(SERVER_EXIT_STORE);
 }
 
