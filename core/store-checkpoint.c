@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -181,6 +182,14 @@ static imp_status file_make(struct store *store, const struct store_checkpoint *
 
 /* ---- after a start ---- */
 
+bool store_checkpoint_exists(const struct store *store)
+{
+    char path[STORE_PATH_MAX + 32];
+    struct stat about;
+    checkpoint_path(store, "", path);
+    return lstat(path, &about) == 0;
+}
+
 /* The last whole checkpoint, with memory of its own. */
 static imp_status file_read(struct store *store, const char *path, imp_error *error)
 {
@@ -228,7 +237,7 @@ static imp_status meta_restore(struct store *store, imp_error *error)
         memcpy(page, last->meta, last->page_size);
         memcpy(page, &number, PAGE_NUMBER_SIZE); /* a page begins with its own number */
         code = write_all(fd, page, last->page_size, number * last->page_size);
-        IMP_CRASH_POINT("checkpoint.meta-restored");
+        IMP_CRASH_POINT("recover.meta-restored");
     }
     if (code == 0 && fdatasync(fd) != 0) {
         code = errno;

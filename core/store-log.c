@@ -495,7 +495,7 @@ static imp_status apply_record(struct applier *applier, imp_bytes text, uint32_t
     }
     atomic_store(&store->committed_sequence, sequence);
     store_space_after_commit(store);
-    IMP_CRASH_POINT("log.record-applied");
+    IMP_CRASH_POINT("recover.record-applied");
     return IMP_OK;
 }
 
@@ -505,7 +505,8 @@ static imp_status unreadable(const struct store *store, imp_error *error)
                          store->folder, strerror(errno));
 }
 
-/* The salt of a generation; IMP_NOT_FOUND when the file holds another. */
+/* The salt of a generation; IMP_NOT_FOUND when the file holds an older one. A younger one was begun when
+ * a later checkpoint was on the disk, which can't be found any more. */
 static imp_status head_read(struct store *store, uint64_t generation,
                             uint8_t salt[STORE_LOG_SALT_SIZE], imp_error *error)
 {
@@ -518,8 +519,10 @@ static imp_status head_read(struct store *store, uint64_t generation,
     uint64_t found = record_read_u64(&reader);
     imp_bytes bytes = record_read_bytes(&reader, STORE_LOG_SALT_SIZE);
     memcpy(salt, bytes.data, STORE_LOG_SALT_SIZE);
-    bool is_it = memcmp(magic.data, head_magic, sizeof head_magic) == 0 && found == generation;
-    return is_it ? IMP_OK : IMP_NOT_FOUND;
+    if (memcmp(magic.data, head_magic, sizeof head_magic) != 0 || found < generation) {
+        return IMP_NOT_FOUND;
+    }
+    return found == generation ? IMP_OK : damaged(store, "its checkpoint is missing", error);
 }
 
 struct record_head {
@@ -620,6 +623,10 @@ imp_status store_log_apply(struct store *store, uint64_t generation, uint64_t *l
     for (uint64_t next = generation; next < generation + STORE_LOG_FILES && status == IMP_OK;
          next++) {
         status = head_read(store, next, salt, error);
+        if (status == IMP_NOT_FOUND) {
+            status = IMP_OK; /* not begun; the other file is looked at all the same */
+            continue;
+        }
         if (status == IMP_OK && !cipher_set_key(store, salt, false)) {
             status = imp_error_set(error, IMP_LIMIT, "no memory to open the store's log");
         }
@@ -630,5 +637,5 @@ imp_status store_log_apply(struct store *store, uint64_t generation, uint64_t *l
     }
     record_reset(&store->log);
     free(applier);
-    return status == IMP_NOT_FOUND ? IMP_OK : status;
+    return status;
 }

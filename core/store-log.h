@@ -98,6 +98,7 @@ struct store_checkpointer {
 
 /* ---- for the store (store.c); writer thread or before it runs ---- */
 
+bool store_checkpoint_exists(const struct store *store);
 /* Before the environment is opened: reads the checkpoint and, when the store was not closed in order,
  * puts its meta page back. */
 imp_status store_checkpoint_load(struct store *store, imp_error *error) IMP_MUST_CHECK;

@@ -156,7 +156,16 @@ static imp_status prepare_folder(struct store *store, bool must_exist, bool *is_
                              store->folder, strerror(errno));
     }
     *is_new = !is_there || about.st_size == 0;
-    imp_status status = *is_new ? make_file(store, path, error) : IMP_OK;
+    imp_status status = IMP_OK;
+    if (*is_new && store_checkpoint_exists(store)) {
+        return imp_error_set(error, IMP_CORRUPT,
+                             "%s is missing, of which there are log and checkpoint; restore a "
+                             "backup, or remove %s to begin anew",
+                             path, store->folder);
+    }
+    if (*is_new) {
+        status = make_file(store, path, error);
+    }
     if (status != IMP_OK) {
         return status;
     }
