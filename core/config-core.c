@@ -45,7 +45,7 @@ const imp_option config_core_rows[] = {
 
     /* threads and connections */
     IMP_OPT_INTEGER(C, loops, "0", "0", "64", ETC, "event loops; 0: one a CPU"),
-    IMP_OPT_INTEGER(C, workers, "0", "0", "48", ETC, "worker threads; 0: one a CPU, at least 2"),
+    IMP_OPT_INTEGER(C, workers, "0", "0", "48", ETC, "worker threads; 0: two a CPU, at least 4"),
     IMP_OPT_INTEGER(C, worker_queue, "4096", "16", "1048576", 0,
                     "pieces of blocking work that wait, at most"),
     IMP_OPT_INTEGER(C, connections_max, "4096", "1", "1000000", IMP_LIVE,

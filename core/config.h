@@ -43,7 +43,7 @@ struct config_core {
     bool developer;            /* module files of another owner than root */
 
     int64_t loops;   /* 0 = one a CPU */
-    int64_t workers; /* 0 = one a CPU, at least 2 */
+    int64_t workers; /* 0 = two a CPU, at least 4 */
     int64_t worker_queue;
     int64_t connections_max;            /* of the server */
     int64_t connections_per_source_max; /* 0 = no bound of its own */

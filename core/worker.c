@@ -21,7 +21,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#define WORKER_COUNT_MIN 2u
+/* Much of what workers do is waiting for a disk: with one a processor they would idle meanwhile. */
+#define WORKERS_PER_PROCESSOR 2u
+#define WORKER_COUNT_MIN 4u
 
 enum work_state { WORK_WAITING, WORK_RUNNING, WORK_BACK };
 
@@ -165,7 +167,9 @@ imp_status worker_start(uint32_t count, uint32_t queue_max, imp_error *error)
         return imp_error_set(error, IMP_EXISTS, "the workers are there already");
     if (count == 0) {
         long processors = sysconf(_SC_NPROCESSORS_ONLN);
-        count = processors > (long)WORKER_COUNT_MIN ? (uint32_t)processors : WORKER_COUNT_MIN;
+        count = processors > 0 ? WORKERS_PER_PROCESSOR * (uint32_t)processors : 0;
+        if (count < WORKER_COUNT_MIN)
+            count = WORKER_COUNT_MIN;
     }
     if (count > WORKER_COUNT_MAX)
         count = WORKER_COUNT_MAX;
