@@ -95,6 +95,7 @@ READER(closures_failed)
 READER(changes)
 READER(syncs_us)
 READER(reads)
+READER(checkpoints)
 READER(waiting_control)
 READER(waiting_bulk)
 READER(used_bytes)
@@ -110,6 +111,8 @@ static const struct store_metric metrics[] = {
     {"store_changes_total", "Records put and deleted", IMP_METRIC_COUNTER, 1, read_changes},
     {"store_commit_seconds_total", "Time in commits", IMP_METRIC_COUNTER, IMP_SECOND,
      read_syncs_us},
+    {"store_checkpoints_total", "Times that all pages were synced behind the commit log",
+     IMP_METRIC_COUNTER, 1, read_checkpoints},
     {"store_reads_total", "Read transactions", IMP_METRIC_COUNTER, 1, read_reads},
     {"store_reads_open", "Read transactions open now", IMP_METRIC_GAUGE, 1, read_reads_open},
     {"store_waiting_control", "Writes waiting in the control queue", IMP_METRIC_GAUGE, 1,

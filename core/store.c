@@ -651,6 +651,7 @@ void store_stats_get(struct store *store, struct store_stats *stats)
     stats->changes = atomic_load(&store->changes);
     stats->syncs_us = atomic_load(&store->syncs_us);
     stats->reads = atomic_load(&store->read_count);
+    stats->checkpoints = atomic_load(&store->checkpointer.count);
     stats->sequence = atomic_load(&store->committed_sequence);
     stats->used_bytes = atomic_load(&store->used_bytes);
     stats->file_bytes = atomic_load(&store->file_bytes);

@@ -2,13 +2,15 @@
 /*
  * store.h - the store as the core sees it; the modules' part is <imprimatur/store.h>.
  *
- * One LMDB environment in STATE/store, opened once per process (MDB_NOTLS, every commit synced). Files:
+ * One LMDB environment in STATE/store, opened once per process (MDB_NOTLS), and the log that makes its
+ * commits durable (store-log.h). Files:
  *
  *     store.c        open, close, lock, format      store-table.c   declare, migrate, find
  *     store-keys.c   key table                      store-tx.c      get, put, delete, numbers
  *     store-write.c  queues, writer, batches        store-cursor.c  walks
  *     store-read.c   read transactions              store-space.c   growing the file ahead of need
- *     store-hooks.c  the server's threads and loops
+ *     store-hooks.c  the server's threads and loops   store-log.c     the commit log
+ *     store-checkpoint.c  LMDB's pages behind it, recovery
  *
  * The server: store_open -> store_set_current -> (store_table_declare per module) -> store_close.
  * Offline tools open it the same way; the lock on the state folder tells them when a server runs.
@@ -134,7 +136,7 @@ void store_sweep(struct store *store, const imp_self *self);
 /* ---- state, for `status`, metrics and tests (any thread) ---- */
 
 struct store_stats {
-    uint64_t commits, closures, closures_failed, changes, syncs_us, reads;
+    uint64_t commits, closures, closures_failed, changes, syncs_us, reads, checkpoints;
     uint64_t waiting_control, waiting_bulk;
     uint64_t sequence;   /* of the last commit */
     uint64_t used_bytes; /* up to the last page in use */
