@@ -30,6 +30,10 @@ static const char what_write[] = "document file";
 /* An announced size is believed up to this for reserving ahead; clients announce what they like. */
 #define RESERVE_EXPECTED_MAX (UINT64_C(256) << 20)
 
+/* Space is kept for what was announced, but only so much of what is free: a client that announces the
+ * whole disk and sends nothing shall not turn the others away. */
+#define PROMISED_PART 16u
+
 struct spool_writer {
     struct spool *spool;
     void (*ready)(void *arg);
@@ -120,9 +124,10 @@ imp_status spool_writer_open(struct spool *spool, int64_t expected_size, void (*
     new->document.key.slot = new->slot.number;
     new->document.key.generation = new->slot.generation;
     if (expected_size > 0) {
+        uint64_t part = space.free_bytes / PROMISED_PART;
         new->expected = (uint64_t)expected_size;
-        new->promised = expected_size;
-        spool->promised += expected_size;
+        new->promised = new->expected < part ? expected_size : (int64_t)part;
+        spool->promised += new->promised;
     }
     *writer = new;
     return IMP_OK;

@@ -399,6 +399,29 @@ static void an_upload_that_ends_early_leaves_nothing(void **state)
     assert_reads(&document, 3, IMP_OK);
 }
 
+static void announcing_the_whole_disk_leaves_room_for_others(void **state)
+{
+    enum { WRITERS = 8 };
+    struct spool_writer *writers[WRITERS];
+    struct spool_space space;
+    bool flag = false;
+
+    (void)state;
+    spool_space(fixture.spool, &space);
+    uint64_t free_before = space.free_bytes;
+    for (size_t i = 0; i < WRITERS; i++) {
+        spool_space(fixture.spool, &space);
+        assert_int_equal(spool_writer_open(fixture.spool, (int64_t)(space.free_bytes / 4 * 3),
+                                           nothing_ready, &flag, &writers[i], NULL),
+                         IMP_OK);
+    }
+    spool_space(fixture.spool, &space);
+    assert_true(space.free_bytes > free_before / 3);
+    for (size_t i = 0; i < WRITERS; i++)
+        spool_writer_close(writers[i], false);
+    assert_int_equal(fixture.spool->promised, 0);
+}
+
 /* ---- strings ---- */
 
 static imp_status put_key_tx(imp_tx *tx, void *arg, imp_error *error)
@@ -704,6 +727,7 @@ int main(void)
         IN_SPOOL(files_and_slots_are_used_again_but_never_twice),
         IN_SPOOL(a_long_file_is_shortened_when_it_is_freed),
         IN_SPOOL(an_upload_that_ends_early_leaves_nothing),
+        IN_SPOOL(announcing_the_whole_disk_leaves_room_for_others),
         IN_SPOOL(strings_open_until_they_are_shredded),
         IN_SPOOL(uploads_and_readings_share_four_buffers),
         IN_SPOOL(a_missing_key_pool_is_not_replaced_while_documents_need_it),
