@@ -19,6 +19,7 @@ struct intake_document {
     struct spool_writer *writer;
     char *name, *format;
     char detected[64];
+    bool is_head_read;
     bool is_ended;  /* document_end was called */
     bool is_sealed; /* the spool has finished it */
 };

@@ -255,6 +255,22 @@ failed:
     return intake->failed;
 }
 
+/* Format of each document; user and title of the first that names them. */
+static void look_at_head(struct intake *intake, struct intake_document *document)
+{
+    imp_document_head head = {.size = sizeof head};
+
+    document->is_head_read = true;
+    document_head_read(spool_writer_head(document->writer), &head);
+    memcpy(document->detected, head.format, sizeof document->detected);
+    if (intake->head_user[0] == '\0')
+        memcpy(intake->head_user, head.user_name, sizeof intake->head_user);
+    if (intake->head_title[0] == '\0')
+        memcpy(intake->head_title, head.job_name, sizeof intake->head_title);
+    spool_writer_forget_head(document->writer);
+    imp_wipe(&head, sizeof head);
+}
+
 static imp_status intake_write(imp_intake *base, const void *data, size_t length, imp_error *error)
 {
     struct intake *intake = intake_of(base);
@@ -278,6 +294,10 @@ static imp_status intake_write(imp_intake *base, const void *data, size_t length
         status = spool_writer_write(document->writer, data, length, &cause);
     if (status == IMP_OK || status == IMP_BUSY) {
         intake->bytes += length;
+        /* A long document's head is not kept until its end. */
+        if (!document->is_head_read &&
+            spool_writer_head(document->writer).length >= IMP_DOCUMENT_HEAD_MAX)
+            look_at_head(intake, document);
         return status;
     }
     if (status == IMP_NO_SPACE)
@@ -286,20 +306,6 @@ static imp_status intake_write(imp_intake *base, const void *data, size_t length
     if (error != NULL)
         *error = intake->failure;
     return intake->failed;
-}
-
-/* Format of each document; user and title of the first that names them. */
-static void look_at_head(struct intake *intake, struct intake_document *document)
-{
-    imp_document_head head = {.size = sizeof head};
-    document_head_read(spool_writer_head(document->writer), &head);
-    memcpy(document->detected, head.format, sizeof document->detected);
-    if (intake->head_user[0] == '\0')
-        memcpy(intake->head_user, head.user_name, sizeof intake->head_user);
-    if (intake->head_title[0] == '\0')
-        memcpy(intake->head_title, head.job_name, sizeof intake->head_title);
-    spool_writer_forget_head(document->writer);
-    imp_wipe(&head, sizeof head);
 }
 
 static void document_is_sealed(imp_status status, const imp_error *error, void *arg)
@@ -325,7 +331,8 @@ static imp_status intake_document_end(imp_intake *base, imp_error *error)
         status = imp_error_set(&cause, IMP_INVALID, "no document is open");
     if (status == IMP_OK) {
         document->is_ended = true;
-        look_at_head(intake, document);
+        if (!document->is_head_read)
+            look_at_head(intake, document);
         status = spool_writer_finish(document->writer, document_is_sealed, document, &cause);
         if (status == IMP_BUSY) {
             intake->unsealed++; /* the commit waits for it */

@@ -339,9 +339,9 @@ static bool tail_append(struct spool_writer *writer, const uint8_t *data, size_t
         writer->tail_start = 0;
     }
     if (writer->tail_length + length > writer->tail_room) {
-        size_t room = writer->tail_room == 0 ? SEGMENT_BLOCK : writer->tail_room;
-        while (room < writer->tail_length + length)
-            room *= 2;
+        /* To the block, not doubled: at most a segment and what was read at once is ever in it. */
+        size_t room = (writer->tail_length + length + SEGMENT_BLOCK - 1) / SEGMENT_BLOCK;
+        room *= SEGMENT_BLOCK;
         uint8_t *tail = malloc(room); /* not realloc: what is left behind is wiped */
         if (tail == NULL)
             return false;

@@ -67,7 +67,7 @@ struct spool_settings {
 #define SPOOL_OPTIONS(conf)                                                                        \
     IMP_OPT_SIZE(conf, inline_max, "32KiB", "0B", SPOOL_INLINE_MAX_TEXT, IMP_LIVE,                 \
                  "Documents up to this size are kept in the store, in the commit of their job"),   \
-        IMP_OPT_SIZE(conf, spool_buffers, "32MiB", "1MiB", "4GiB", 0,                              \
+        IMP_OPT_SIZE(conf, spool_buffers, "24MiB", "1MiB", "4GiB", 0,                              \
                      "Memory for reading and writing document files, for all connections"),        \
         IMP_OPT_SIZE(conf, spool_reserve, "64MiB", "0B", NULL, IMP_LIVE,                           \
                      "Free disk space below which new jobs are refused"),                          \
