@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One direct queue to a printer that takes everything: ours, ours on a disk with slow flushes, and
+cupsd with its socket backend. And whether intake slows down while jobs are delivered.
+
+Jobs collect while the printer reads nothing; then it reads, and the clock runs until the last one
+has come."""
+import contextlib
+
+from . import machine, parties
+from .cups import Cups
+from .daemon import PartyMissing, wait_at_rest
+from .options import SMALL
+from .ours import Ours
+from .programs import Sink
+
+CLIENTS = 16
+
+
+class Delivering:
+    """A party with a queue `direct` to a sink of its own."""
+
+    def __init__(self, party, sink, name, jobs):
+        self.party, self.sink, self.name, self.jobs = party, sink, name, jobs
+        party.add_printer(sink)
+        self.root_pids = party.root_pids
+
+    def collect(self, jobs):
+        """So many jobs that wait for the printer."""
+        self.sink.hold()
+        result = self.party.load(CLIENTS, jobs, SMALL, "direct")
+        assert result.failed == 0, f"{self.name}: {result.failed} jobs were not acknowledged"
+
+    def finish(self, jobs):
+        """Seconds for all of them, each one once and whole."""
+        count = self.sink.until(jobs)
+        assert (count.documents, count.distinct, count.bytes) == (jobs, jobs, jobs * SMALL), count
+        return count.seconds
+
+    def deliver(self):
+        """Jobs a second."""
+        self.collect(self.jobs)
+        self.sink.go()
+        return self.jobs / self.finish(self.jobs)
+
+    def drain(self):
+        wait_at_rest(f"{self.name}: queue direct to be empty",
+                     lambda: self.party.jobs_in("direct"))
+
+
+def run(bench):
+    if "transport-socket" not in bench.build.modules():
+        bench.say("left-out delivery reason=\"transport-socket is not built\"")
+        return
+    deliver(bench)
+    intake(bench)
+
+
+def deliver(bench):
+    options = bench.options
+    with contextlib.ExitStack() as stack:
+        def ready(party, name, jobs):
+            stack.callback(party.close)
+            sink = Sink(bench)
+            stack.callback(sink.close)
+            return Delivering(party, sink, name, jobs)
+
+        found = [ready(Ours(bench), "ours", options.delivered_jobs),
+                 ready(Ours(bench, flush_ms=options.flush_ms), "ours-slow-flush",
+                       options.delivered_jobs)]
+        cups = parties.start_peer(bench, Cups)
+        if cups is not None:
+            try:
+                found.append(ready(cups, "cupsd", options.peer_delivered_jobs))
+            except PartyMissing as why:
+                bench.say(f"left-out party=cupsd reason=\"{why}\"")
+        turns = parties.Turns(bench, found)
+        turns.take(Delivering.deliver, options.rounds)
+        for one in found[:2]:
+            one.party.stop()
+    for one in found:
+        low, high = turns.spread(one.name, float)
+        flush = f" flush_ms={options.flush_ms}" if one.name == "ours-slow-flush" else ""
+        bench.say(f"delivery party={one.name} jobs={one.jobs} bytes={SMALL}{flush} "
+                  f"jobs_per_s={turns.median(one.name, float):.1f} low={low:.1f} high={high:.1f} "
+                  f"rounds={options.rounds} other_cores={turns.other_cores(one.name):.2f}")
+    bench.say(f"ratio delivery{turns.ratios(float)}")
+
+
+def intake(bench):
+    """Jobs taken into queue `hold`, turn about with and without deliveries from queue `direct`."""
+    options = bench.options
+    ours = Ours(bench)
+    sink = Sink(bench)
+    try:
+        printer = Delivering(ours, sink, "ours", options.backlog_jobs)
+        alone, beside, delivered, others = [], [], [], []
+        for _ in range(options.rounds):
+            printer.collect(options.backlog_jobs)  # waits: the sink reads nothing
+            machine.settle()
+            other = machine.OtherWork(ours.root_pids())
+            alone.append(ours.load(CLIENTS, options.intake_jobs, SMALL).jobs_per_s)
+            machine.settle()
+            sink.go()
+            beside.append(ours.load(CLIENTS, options.intake_jobs, SMALL).jobs_per_s)
+            delivered.append(sink.count().documents)
+            others.append(other.cores())
+            printer.finish(options.backlog_jobs)
+            printer.drain()
+        ours.stop()
+    finally:
+        sink.close()
+        ours.close()
+    say_intake(bench, alone, beside, delivered, others)
+
+
+def say_intake(bench, alone, beside, delivered, others):
+    backlog = bench.options.backlog_jobs
+    rates = bench.median(alone), bench.median(beside)
+    bench.say(f"intake clients={CLIENTS} bytes={SMALL} jobs_per_s_alone={rates[0]:.1f} "
+              f"jobs_per_s_while_delivering={rates[1]:.1f} "
+              f"delivered_meanwhile={bench.median(delivered):.0f} of={backlog} "
+              f"other_cores={bench.median(others):.2f}")
+    if max(delivered) >= backlog:
+        bench.say("note intake: deliveries had ended before the intake; the ratio says too much")
+    bench.say(f"ratio intake while_delivering/alone={rates[1] / rates[0]:.2f}")
