@@ -14,6 +14,7 @@ from .daemon import Daemon, PartyMissing, make_folder, remove, wait_at_rest
 from .programs import Load
 
 CUPS_LPD = PEERS / "cups/usr/lib/cups/daemon/cups-lpd"
+HELPERS = "/usr/lib/cups/daemon"
 USER = "lp"
 
 FILES_CONF = """SystemGroup root
@@ -55,6 +56,7 @@ Order deny,allow
 
 
 class Cups:
+    is_peer = True
     name = "cups-lpd"
 
     def __init__(self, bench):
@@ -62,7 +64,7 @@ class Cups:
             if shutil.which(program, path="/usr/sbin:/usr/bin") is None:
                 raise PartyMissing(f"not installed: {program}")
         if not CUPS_LPD.exists():
-            raise PartyMissing("not in build/peers (./quickstart deps bench)")
+            raise PartyMissing("not in build/peers (./quickstart deps check)")
         self.bench = bench
         self.queue = "sink"
         self.port, self.ipp_port = free_port(), free_port()
@@ -83,6 +85,9 @@ class Cups:
         if (CUPS_BACKENDS / "socket").exists():
             shutil.copy(CUPS_BACKENDS / "socket", self.folder / "lib/backend/socket")
             os.chmod(self.folder / "lib/backend/socket", 0o755)
+        helpers = self.folder / "lib/daemon"  # cups-exec, through which cupsd starts a backend
+        if not helpers.is_symlink():
+            helpers.symlink_to(HELPERS)
         (self.folder / "etc/cups-files.conf").write_text(FILES_CONF.format(folder=self.folder))
         (self.folder / "etc/cupsd.conf").write_text(CUPSD_CONF.format(port=self.ipp_port))
 

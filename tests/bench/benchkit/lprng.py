@@ -16,11 +16,12 @@ class Lprng:
     """It reads /etc/printcap and /etc/lprng and nothing else, so it has an /etc of its own, in a mount
     namespace that goes with it."""
 
+    is_peer = True
     name = "lprng"
 
     def __init__(self, bench):
         if not (LPRNG / "usr/sbin/lpd").exists():
-            raise PartyMissing("not in build/peers (./quickstart deps bench)")
+            raise PartyMissing("not in build/peers (./quickstart deps check)")
         self.bench = bench
         self.queue = "sink"
         self.port = free_port()

@@ -13,6 +13,7 @@ class Ours:
     """A server with the queue `hold`. `flush_ms`: each sync takes at least that; `counts_syncs`: by
     the shim, `strace`: by strace."""
 
+    is_peer = False
     name = "ours"
 
     def __init__(self, bench, flush_ms=0, counts_syncs=False, strace=None):

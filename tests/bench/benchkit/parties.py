@@ -45,28 +45,27 @@ class Turns:
 
     def take(self, measure, rounds):
         """measure(party) for each, turn about; another begins each round. Before its turn everything
-        that came before is written out, after it the party comes to rest."""
+        that came before is written out, after it the party comes to rest. A peer that fails is
+        started anew; when ours does, the bench ends."""
         for number in range(rounds):
             first = number % len(self.parties)
             for party in self.parties[first:] + self.parties[:first]:
-                machine.settle()
-                other = machine.OtherWork(party.root_pids())
                 try:
-                    result = measure(party)
-                except LoadFailed as why:
-                    self.bench.say(f"no-figure party={party.name} round={number + 1} reason=\"{why}\"")
+                    self._turn(party, measure)
+                except (LoadFailed, Stuck) as why:
+                    if not party.is_peer:
+                        raise
+                    self.bench.say(f"restarted party={party.name} round={number + 1} "
+                                   f"reason=\"{why}\"")
                     party.restart()
-                    continue
-                self.others[party.name].append(other.cores())
-                self.results[party.name].append(result)
-                self._rest(party)
 
-    def _rest(self, party):
-        try:
-            party.drain()
-        except Stuck as why:
-            self.bench.say(f"restarted party={party.name} reason=\"{why}\"")
-            party.restart()
+    def _turn(self, party, measure):
+        machine.settle()
+        other = machine.OtherWork(party.root_pids())
+        result = measure(party)
+        self.others[party.name].append(other.cores())
+        self.results[party.name].append(result)
+        party.drain()
 
     def median(self, name, value):
         """The median of value(result); None when there is no result."""
@@ -80,12 +79,12 @@ class Turns:
     def other_cores(self, name):
         return statistics.median(self.others[name])
 
-    def ratios(self, value):
-        """' ours/lprng=9.3 ours/cups-lpd=20.1', of medians; "" when nobody is there to compare."""
-        own = self.median("ours", value)
+    def ratios(self, value, of="ours"):
+        """' ours/lprng=9.3 ours/cups-lpd=20.1': of medians, to each peer; "" when there is none."""
+        own = self.median(of, value)
         text = ""
         for party in self.parties:
-            if party.name != "ours":
+            if party.is_peer:
                 theirs = self.median(party.name, value)
-                text += f" ours/{party.name}=" + (f"{own / theirs:.2f}" if theirs else "unknown")
+                text += f" {of}/{party.name}=" + (f"{own / theirs:.2f}" if theirs else "unknown")
         return text

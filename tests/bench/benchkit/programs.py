@@ -106,7 +106,7 @@ class Sink:
         self._order("count")
         return self._count(10, "the count of the sink")
 
-    def until(self, documents, seconds=300):
+    def until(self, documents, seconds):
         self._order(f"until {documents}")
         return self._count(seconds, f"{documents} documents at the sink")
 
