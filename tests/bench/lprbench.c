@@ -43,7 +43,7 @@ struct client {
     uint64_t content_left;
     bool is_nul_left, waits, has_arrived, is_listed;
     struct client *next; /* in the list that it is in */
-    uint64_t number; /* of the job */
+    uint64_t number;     /* of the job */
     double began;
 };
 

@@ -39,6 +39,7 @@ static int (*real_syncfs)(int);
 static int (*real_msync)(void *, size_t, int);
 static ssize_t (*real_pwrite64)(int, const void *, size_t, off64_t);
 static ssize_t (*real_pwritev64)(int, const struct iovec *, int, off64_t);
+static ssize_t (*real_pwritev64v2)(int, const struct iovec *, int, off64_t, int);
 
 /* POSIX lets a function pointer come out of dlsym, ISO C has no words for it. */
 __extension__ static void *find(const char *name)
@@ -57,10 +58,11 @@ static void resolve(void)
     real_msync = find("msync");
     real_pwrite64 = find("pwrite64");
     real_pwritev64 = find("pwritev64");
+    real_pwritev64v2 = find("pwritev64v2");
 }
 
 /* Other libraries' constructors may come before ours. */
-#define REAL(name) (real_pwritev64 == NULL ? resolve() : (void)0, real_##name)
+#define REAL(name) (real_pwritev64v2 == NULL ? resolve() : (void)0, real_##name)
 
 __attribute__((constructor)) static void shim_begin(void)
 {
@@ -129,15 +131,17 @@ int msync(void *start, size_t length, int flags)
 
 /* ---- writes that are synced by themselves: all are to places in files, none appends ---- */
 
-static bool is_durable(int fd)
+static bool is_durable(int fd, int write_flags)
 {
+    if ((write_flags & (RWF_DSYNC | RWF_SYNC)) != 0)
+        return true;
     int saved = errno, flags = fcntl(fd, F_GETFL);
     errno = saved;
     return flags >= 0 && (flags & O_DSYNC) != 0;
 }
 
-#define WRITE(fd, call)                                                                            \
-    if (!is_durable(fd))                                                                           \
+#define WRITE(fd, flags, call)                                                                     \
+    if (!is_durable(fd, flags))                                                                    \
         return (call);                                                                             \
     struct timespec began = begin();                                                               \
     atomic_fetch_add(&counts->durable_writes, 1);                                                  \
@@ -147,20 +151,30 @@ static bool is_durable(int fd)
 
 ssize_t pwrite64(int fd, const void *data, size_t length, off64_t offset)
 {
-    WRITE(fd, REAL(pwrite64)(fd, data, length, offset));
+    WRITE(fd, 0, REAL(pwrite64)(fd, data, length, offset));
 }
 
 ssize_t pwrite(int fd, const void *data, size_t length, off_t offset)
 {
-    WRITE(fd, REAL(pwrite64)(fd, data, length, offset));
+    WRITE(fd, 0, REAL(pwrite64)(fd, data, length, offset));
 }
 
 ssize_t pwritev64(int fd, const struct iovec *parts, int count, off64_t offset)
 {
-    WRITE(fd, REAL(pwritev64)(fd, parts, count, offset));
+    WRITE(fd, 0, REAL(pwritev64)(fd, parts, count, offset));
 }
 
 ssize_t pwritev(int fd, const struct iovec *parts, int count, off_t offset)
 {
-    WRITE(fd, REAL(pwritev64)(fd, parts, count, offset));
+    WRITE(fd, 0, REAL(pwritev64)(fd, parts, count, offset));
+}
+
+ssize_t pwritev64v2(int fd, const struct iovec *parts, int count, off64_t offset, int flags)
+{
+    WRITE(fd, flags, REAL(pwritev64v2)(fd, parts, count, offset, flags));
+}
+
+ssize_t pwritev2(int fd, const struct iovec *parts, int count, off_t offset, int flags)
+{
+    WRITE(fd, flags, REAL(pwritev64v2)(fd, parts, count, offset, flags));
 }

@@ -46,8 +46,8 @@ def count_calls(calls):
             else:
                 durable.discard(call.result)
         elif call.name in WRITES:
-            descriptor = call.arguments.split(",", 1)[0]
-            writes += descriptor in durable or "RWF_DSYNC" in call.arguments.rsplit(",", 1)[-1]
+            words = call.arguments.split(",")
+            writes += words[0] in durable or "RWF_DSYNC" in words[-1] or "RWF_SYNC" in words[-1]
         elif call.name in SYNCS:
             syncs += 1
     return syncs, writes
