@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CUPS: a private cupsd with a raw queue to file:///dev/null, and cups-lpd in front of it, started for
-each connection by inetbench. Limits that would only stop the load are lifted; all else is as
+"""CUPS: a private cupsd with a raw queue to file:///dev/null, and cups-lpd in front of it, started
+for each connection by inetbench. Limits that would only stop the load are lifted; all else is as
 shipped, except that no files of finished jobs are kept."""
 import os
 import shutil

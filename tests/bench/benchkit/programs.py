@@ -43,7 +43,11 @@ class Load:
         return self.process.poll() is None
 
     def finish(self):
-        out, err = self.process.communicate()
+        try:
+            out, err = self.process.communicate()
+        except BaseException:  # told to end: so is the generator
+            self.close()
+            raise
         words = out.decode().split()
         if len(words) != 7:
             raise LoadFailed(err.decode().strip() or f"lprbench: status {self.process.returncode}")
