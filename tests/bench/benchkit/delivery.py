@@ -106,37 +106,41 @@ def deliver(bench):
 def intake(bench):
     """Jobs taken into queue `hold`, turn about with and without deliveries from queue `direct`."""
     options = bench.options
+    rates = {False: [], True: []}  # by whether deliveries go on
+    delivered, others = [], []
     ours = Ours(bench)
     sink = Sink(bench)
     try:
         printer = Delivering(ours, sink, "ours", options.backlog_jobs)
-        alone, beside, delivered, others = [], [], [], []
-        for _ in range(options.rounds):
+        ours.load(CLIENTS, options.intake_jobs // 10, SMALL)  # the first jobs make what the others find
+        for number in range(options.rounds):
             printer.collect(options.backlog_jobs)  # waits: the sink reads nothing
-            machine.settle()
-            other = machine.OtherWork(ours.root_pids())
-            alone.append(ours.load(CLIENTS, options.intake_jobs, SMALL).jobs_per_s)
-            machine.settle()
-            sink.go()
-            beside.append(ours.load(CLIENTS, options.intake_jobs, SMALL).jobs_per_s)
-            delivered.append(sink.count().documents)
-            others.append(other.cores())
-            printer.finish(options.backlog_jobs)
-            printer.drain()
+            for is_delivering in ((False, True) if number % 2 == 0 else (True, False)):
+                machine.settle()
+                other = machine.OtherWork(ours.root_pids())
+                if is_delivering:
+                    sink.go()
+                rates[is_delivering].append(
+                    ours.load(CLIENTS, options.intake_jobs, SMALL).jobs_per_s)
+                others.append(other.cores())
+                if is_delivering:
+                    delivered.append(sink.count().documents)
+                    printer.finish(options.backlog_jobs)
+                    printer.drain()
         ours.stop()
     finally:
         sink.close()
         ours.close()
-    say_intake(bench, alone, beside, delivered, others)
+    say_intake(bench, rates, delivered, others)
 
 
-def say_intake(bench, alone, beside, delivered, others):
+def say_intake(bench, rates, delivered, others):
     backlog = bench.options.backlog_jobs
-    rates = bench.median(alone), bench.median(beside)
-    bench.say(f"intake clients={CLIENTS} bytes={SMALL} jobs_per_s_alone={rates[0]:.1f} "
-              f"jobs_per_s_while_delivering={rates[1]:.1f} "
+    alone, beside = bench.median(rates[False]), bench.median(rates[True])
+    bench.say(f"intake clients={CLIENTS} bytes={SMALL} jobs_per_s_alone={alone:.1f} "
+              f"jobs_per_s_while_delivering={beside:.1f} "
               f"delivered_meanwhile={bench.median(delivered):.0f} of={backlog} "
-              f"other_cores={bench.median(others):.2f}")
+              f"rounds={len(delivered)} other_cores={bench.median(others):.2f}")
     if max(delivered) >= backlog:
         bench.say("note intake: deliveries had ended before the intake; the ratio says too much")
-    bench.say(f"ratio intake while_delivering/alone={rates[1] / rates[0]:.2f}")
+    bench.say(f"ratio intake while_delivering/alone={beside / alone:.2f}")

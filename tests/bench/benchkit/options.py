@@ -47,8 +47,8 @@ class Options:
         self.starts = 1 if is_short else max(3, rounds)
         self.delivered_jobs = 40 if is_short else 2000
         self.peer_delivered_jobs = 5 if is_short else 40
-        self.intake_jobs = 100 if is_short else 4000
-        self.backlog_jobs = 100 if is_short else 8000
+        self.intake_jobs = 400 if is_short else 4000
+        self.backlog_jobs = 200 if is_short else 4000
         self.synced_jobs = 64 if is_short else 2000
         self.sync_cases = ([(1, SMALL), (16, SMALL), (16, 100 * KIB)] if is_short else
                            [(clients, size) for size in (SMALL, 100 * KIB)
