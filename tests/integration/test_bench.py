@@ -191,7 +191,7 @@ class SinkTest(unittest.TestCase):
         self.assertEqual(self.sink.count().documents, 0)
 
 
-@unittest.skipIf(current_build().is_sanitized, "a sanitizer's library wants to be the first preloaded")
+@unittest.skipIf(current_build().sanitizer, "a sanitizer's library wants to be the first preloaded")
 class SyncShimTest(unittest.TestCase):
     PROGRAM = """
 import os, sys
