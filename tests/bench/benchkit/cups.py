@@ -6,11 +6,10 @@ import os
 import shutil
 import subprocess
 
-from harness import processes
 from harness.net import free_port
 from harness.peers import CUPS_BACKENDS, PEERS
 
-from .daemon import Daemon, PartyMissing, make_folder, remove, wait_at_rest
+from .daemon import Daemon, PartyMissing, finish_load, make_folder, remove, wait_at_rest
 from .programs import Load
 
 CUPS_LPD = PEERS / "cups/usr/lib/cups/daemon/cups-lpd"
@@ -122,15 +121,17 @@ class Cups:
             raise PartyMissing("the socket backend is not in build/peers")
         self.add_queue("direct", sink.uri)
 
+    def is_running(self):
+        return all(daemon is not None and daemon.is_running()
+                   for daemon in (self.scheduler, self.inetd))
+
     def root_pids(self):
-        return [self.scheduler.pid, self.inetd.pid]
+        return self.scheduler.first_pids() + self.inetd.first_pids()
 
     def begin_load(self, clients, jobs, size, queue="sink", is_together=False):
         return Load(self.bench, self.port, queue, clients, jobs, size, is_together)
 
-    @staticmethod
-    def finish_load(load):
-        return load.finish()
+    finish_load = staticmethod(finish_load)
 
     def load(self, clients, jobs, size, queue="sink"):
         return self.finish_load(self.begin_load(clients, jobs, size, queue))
@@ -142,7 +143,7 @@ class Cups:
     def drain(self):
         """Until every connection has ended, and every job that came by one is finished."""
         wait_at_rest("CUPS to have no jobs", lambda: (
-            len(processes.children(self.inetd.pid)) + self.jobs_in("sink")))
+            len(self.inetd.children()) + self.jobs_in("sink")))
 
     def restart(self):
         """Anew, without jobs."""

@@ -8,7 +8,9 @@ import tempfile
 from pathlib import Path
 
 from harness import processes
-from harness.deadline import Deadline
+from harness.deadline import Deadline, DeadlineExceeded
+
+from .programs import LoadFailed
 
 DRAIN_SECONDS = 20  # without any progress
 
@@ -28,46 +30,65 @@ def make_folder():
 
 
 class Daemon:
+    """Has a process namespace of its own: whatever it starts, in whatever session, ends with it."""
+
+    NAMESPACE = ("unshare", "--pid", "--fork")
+
     def __init__(self, folder, name, command, environment=None):
         self.log = Path(folder) / f"{name}.log"
         self.name = name
+        variables = {**os.environ, "LC_ALL": "C.UTF-8", "TMPDIR": str(folder),
+                     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **(environment or {})}
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                cwd="/", env={**os.environ, "LC_ALL": "C.UTF-8", "TMPDIR": str(folder),
-                              "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **(environment or {})})
+                [*self.NAMESPACE, *map(str, command)], stdin=subprocess.DEVNULL, stdout=log,
+                stderr=log, cwd="/", start_new_session=True, env=variables)
         self.pid = self.process.pid
 
     def wait_port(self, port, seconds=20):
         deadline = Deadline(seconds, f"{self.name} to listen on port {port}")
         while True:
             if self.process.poll() is not None:
-                raise PartyMissing(f"{self.name} ended: {self.log.read_text(errors='replace')[-500:]}")
+                text = self.log.read_text(errors="replace")
+                raise PartyMissing(f"{self.name} ended: {text[-500:].strip()}")
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
                 return
             except OSError:
+                pass
+            try:
                 deadline.pause()
+            except DeadlineExceeded as late:
+                raise PartyMissing(str(late)) from late
+
+    def is_running(self):
+        return self.process.poll() is None
+
+    def first_pids(self):
+        """The daemon itself; [] when it has ended."""
+        return processes.children(self.pid)
+
+    def children(self):
+        """What the daemon itself has started."""
+        return [child for first in self.first_pids() for child in processes.children(first)]
 
     def close(self):
-        """Ends it and all that it has started."""
+        """Ends it and all that it has started: the kernel does that when the first process of the
+        namespace ends (--kill-child of unshare does not reach a daemon that changed its user)."""
         pids = processes.descendants(self.pid)
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        processes.kill_all(pid for pid in pids if is_alive_below(pid))
+        processes.kill_all(self.first_pids())
+        self.process.kill()
+        self.process.wait()
+        for pid in pids:
+            processes.wait_gone(pid)
 
 
-def is_alive_below(pid):
-    """A descendant that outlived its parent has init's or our own for a parent: never somebody else."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return int(text[text.rindex(")") + 2:].split()[1]) in (1, os.getpid())
+def finish_load(load):
+    """What a peer reached; that it refuses some is its answer, that it takes none is no figure."""
+    result = load.finish()
+    if result.jobs == 0:
+        raise LoadFailed("no job was acknowledged")
+    return result
 
 
 def wait_at_rest(what, left):
@@ -78,7 +99,7 @@ def wait_at_rest(what, left):
             last, deadline = now, Deadline(DRAIN_SECONDS, what)
         try:
             deadline.pause()
-        except AssertionError as late:
+        except DeadlineExceeded as late:
             raise Stuck(f"{late}: {now} left") from late
 
 

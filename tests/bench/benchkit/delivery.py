@@ -25,7 +25,8 @@ class Delivering:
     def __init__(self, party, sink, name, jobs):
         self.party, self.sink, self.name, self.jobs = party, sink, name, jobs
         party.add_printer(sink)
-        self.is_peer, self.root_pids = party.is_peer, party.root_pids
+        self.is_peer = party.is_peer
+        self.root_pids, self.is_running = party.root_pids, party.is_running
 
     def collect(self, jobs):
         """So many jobs that wait for the printer."""

@@ -6,7 +6,7 @@ import shutil
 from harness.net import free_port
 from harness.peers import ETC_FILES, LPRNG
 
-from .daemon import Daemon, PartyMissing, make_folder, remove, wait_at_rest
+from .daemon import Daemon, PartyMissing, finish_load, make_folder, remove, wait_at_rest
 from .programs import Load
 
 USER = "daemon"
@@ -66,15 +66,16 @@ class Lprng:
                               LPRNG / "usr/sbin/lpd", "-F"], {"LD_LIBRARY_PATH": libraries})
         self.daemon.wait_port(self.port)
 
+    def is_running(self):
+        return self.daemon.is_running()
+
     def root_pids(self):
-        return [self.daemon.pid]
+        return self.daemon.first_pids()
 
     def begin_load(self, clients, jobs, size, is_together=False):
         return Load(self.bench, self.port, self.queue, clients, jobs, size, is_together)
 
-    @staticmethod
-    def finish_load(load):
-        return load.finish()
+    finish_load = staticmethod(finish_load)
 
     def load(self, clients, jobs, size):
         return self.finish_load(self.begin_load(clients, jobs, size))

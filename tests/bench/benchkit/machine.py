@@ -132,7 +132,9 @@ class Memory:
 
 
 def memory_of(pid, roots):
-    values = fields_of(f"/proc/{pid}/status", ("VmRSS", "RssAnon", "RssShmem"))
+    """Without `pid` (None) of the trees only."""
+    values = {} if pid is None else fields_of(f"/proc/{pid}/status",
+                                              ("VmRSS", "RssAnon", "RssShmem"))
     parts = [fields_of(f"/proc/{each}/smaps_rollup", ("Pss",)) for each in trees(roots)]
     return Memory(values.get("RssAnon", 0) + values.get("RssShmem", 0), values.get("VmRSS", 0),
                   sum(part.get("Pss", 0) for part in parts), sum(bool(part) for part in parts))

@@ -57,8 +57,7 @@ def measure_peer(bench, peer, clients, size):
 
 
 def memory_of(party):
-    roots = party.root_pids()
-    return machine.memory_of(party.server_pid() if party.name == "ours" else roots[0], roots)
+    return machine.memory_of(None if party.is_peer else party.server_pid(), party.root_pids())
 
 
 def watch(party, load):

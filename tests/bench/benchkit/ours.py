@@ -43,6 +43,9 @@ class Ours:
     def state(self):
         return self.instance.state
 
+    def is_running(self):
+        return self.instance.process is not None
+
     def root_pids(self):
         """The processes below which all others are."""
         return [self.instance.process.pid]

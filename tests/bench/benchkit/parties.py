@@ -57,9 +57,17 @@ class Turns:
                         raise
                     self.bench.say(f"restarted party={party.name} round={number + 1} "
                                    f"reason=\"{why}\"")
-                    party.restart()
+                    self._restart(party)
+
+    def _restart(self, party):
+        try:
+            party.restart()
+        except PartyMissing as why:
+            self.bench.say(f"left-out party={party.name} reason=\"{why}\"")
 
     def _turn(self, party, measure):
+        if not party.is_running():
+            raise LoadFailed("it has ended")
         machine.settle()
         other = machine.OtherWork(party.root_pids())
         result = measure(party)
