@@ -113,7 +113,8 @@ def intake(bench):
     sink = Sink(bench)
     try:
         printer = Delivering(ours, sink, "ours", options.backlog_jobs)
-        ours.load(CLIENTS, options.intake_jobs // 10, SMALL)  # the first jobs make what the others find
+        # The first jobs make what the others find.
+        ours.load(CLIENTS, options.intake_jobs // 10, SMALL)
         for number in range(options.rounds):
             printer.collect(options.backlog_jobs)  # waits: the sink reads nothing
             for is_delivering in ((False, True) if number % 2 == 0 else (True, False)):

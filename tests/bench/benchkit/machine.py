@@ -151,8 +151,8 @@ def flushes_below(path):
     """Flushes that the disk below `path` has carried out, for whomever; None where nobody counts."""
     number = os.stat(path).st_dev
     try:
-        words = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/stat").read_text().split()
-        return int(words[15])
+        stat = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/stat")
+        return int(stat.read_text().split()[15])
     except (OSError, IndexError):
         return None
 

@@ -49,7 +49,7 @@ def measure_peer(bench, peer, clients, size):
     try:
         result = peer.finish_load(load)
     except LoadFailed as why:
-        bench.say(f"no-figure party={peer.name} reason=\"{why}\"")
+        bench.say(f"left-out memory party={peer.name} reason=\"{why}\"")
         return
     bench.say(f"memory party={peer.name} clients={clients} bytes={size} "
               f"pss_MiB={most.proportional:.1f} processes={most.processes} looks={looks} "
