@@ -2,41 +2,60 @@
 /* raw-session.c - one connection: one job. */
 #include "raw.h"
 
+#include <imprimatur/jobs-upload.h>
 #include <imprimatur/log.h>
-#include <imprimatur/service.h>
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define REFUSALS_LOG_MS 10000
+#define RAW_HEAD_FIRST 256 /* bytes of room for a head; doubled by need */
 
 struct session {
     struct raw *raw;
-    imp_stream *stream; /* NULL once it has closed */
+    imp_upload upload;
     imp_intake *intake; /* NULL before it began and after the commit began */
     struct raw_pjl pjl;
     char queue[IMP_NAME_MAX];
-    uint8_t *head;
-    size_t head_length;
-    bool is_paused; /* the spool can't take more */
+    uint8_t *head; /* the document's first bytes, until names were looked for in them */
+    size_t head_length, head_room;
+    bool has_names;             /* they were looked for */
+    char *user_name, *job_name; /* NULL: the document has none */
+    bool has_document;          /* the intake has one open */
     bool has_ended;
-    bool is_committing;
     bool is_over; /* nothing more is read */
     imp_timer *idle_timer;
 };
 
 static void session_process(struct session *session);
 
-static void session_free(struct session *session)
+static void wiped_free(void *bytes, size_t length)
 {
+    if (bytes != NULL)
+        imp_wipe(bytes, length);
+    free(bytes);
+}
+
+static void head_drop(struct session *session)
+{
+    wiped_free(session->head, session->head_length);
+    session->head = NULL;
+    session->head_length = session->head_room = 0;
+}
+
+static void session_over(void *arg)
+{
+    struct session *session = arg;
     imp_timer_cancel(session->idle_timer);
     if (session->intake != NULL)
         imp_intake_abandon(session->intake);
-    if (session->head != NULL)
-        imp_wipe(session->head, session->head_length);
-    free(session->head);
-    imp_unpin(session->raw->self, "connection");
+    head_drop(session);
+    if (session->user_name != NULL)
+        wiped_free(session->user_name, strlen(session->user_name));
+    if (session->job_name != NULL)
+        wiped_free(session->job_name, strlen(session->job_name));
+    imp_wipe(session, sizeof *session);
     free(session);
 }
 
@@ -51,8 +70,68 @@ static void refuse(struct session *session, const char *reason, const imp_error 
     if (session->intake != NULL)
         imp_intake_abandon(session->intake);
     session->intake = NULL;
-    if (session->stream != NULL)
-        imp_stream_abort(session->stream);
+    if (session->upload.stream != NULL)
+        imp_stream_abort(session->upload.stream);
+}
+
+/* ---- whose the document is ---- */
+
+static char *name_copy(const char *name)
+{
+    return name[0] == '\0' ? NULL : strdup(name);
+}
+
+/* Once, when enough of the document is here or all of it: nothing of it is kept afterwards. A name for
+ * which there is no memory is one that the document does not have: then the job is kept for review. */
+static void names_look_for(struct session *session)
+{
+    imp_document_head *found = session->has_names ? NULL : calloc(1, sizeof *found);
+    session->has_names = true;
+    if (found != NULL) {
+        found->size = sizeof *found;
+        if (imp_document_head_read(session->raw->self,
+                                   (imp_bytes){session->head, session->head_length},
+                                   found) == IMP_OK) {
+            session->user_name = name_copy(found->user_name);
+            session->job_name = name_copy(found->job_name);
+        }
+        wiped_free(found, sizeof *found);
+    }
+    head_drop(session);
+}
+
+/* Room for more of the document's first bytes; most connections that wait have sent few. */
+static bool head_reserve(struct session *session, size_t length)
+{
+    size_t room = session->head_room == 0 ? RAW_HEAD_FIRST : session->head_room;
+    if (session->head_length + length <= session->head_room)
+        return true;
+    while (room < session->head_length + length)
+        room *= 2;
+    uint8_t *head = malloc(room); /* not realloc: what is left behind is wiped */
+    if (head == NULL)
+        return false;
+    if (session->head_length > 0)
+        memcpy(head, session->head, session->head_length);
+    wiped_free(session->head, session->head_length);
+    session->head = head;
+    session->head_room = room;
+    return true;
+}
+
+static void head_keep(struct session *session, const uint8_t *bytes, size_t length)
+{
+    size_t room = RAW_HEAD_MAX - session->head_length;
+    size_t take = length < room ? length : room;
+    if (session->has_names)
+        return;
+    bool has_room = head_reserve(session, take);
+    if (has_room) {
+        memcpy(session->head + session->head_length, bytes, take);
+        session->head_length += take;
+    }
+    if (!has_room || session->head_length == RAW_HEAD_MAX)
+        names_look_for(session);
 }
 
 /* ---- the end of a job ---- */
@@ -62,13 +141,12 @@ static void commit_done(imp_status status, const imp_job_result *result, const i
 {
     struct session *session = arg;
     (void)result;
-    session->is_committing = false;
     if (status == IMP_OK)
         imp_metric_add(session->raw->jobs, 1);
-    if (session->stream == NULL)
-        session_free(session);
-    else if (status == IMP_OK)
-        imp_stream_close(session->stream);
+    if (session->upload.stream == NULL)
+        return;
+    if (status == IMP_OK)
+        imp_stream_close(session->upload.stream);
     else
         refuse(session, "commit", error);
 }
@@ -91,35 +169,24 @@ static const char *host_user(const struct raw_conf *conf, const char *address)
 static void job_commit(struct session *session)
 {
     imp_error error;
-    imp_document_head *head = calloc(1, sizeof *head);
-    imp_status status = head == NULL ? imp_error_set(&error, IMP_LIMIT, "out of memory")
-                                     : imp_intake_document_end(session->intake, &error);
-    if (status != IMP_OK) {
-        free(head);
+    if (imp_upload_document_end(&session->upload, session->intake, &error) != IMP_OK) {
         refuse(session, "spool", &error);
         return;
     }
-    head->size = sizeof *head;
-    if (imp_document_head_read(session->raw->self, (imp_bytes){session->head, session->head_length},
-                               head) != IMP_OK)
-        memset(head, 0, sizeof *head);
-    const char *user =
-        head->user_name[0] != '\0'
-            ? head->user_name
-            : host_user(session->raw->conf, imp_stream_peer(session->stream)->address);
+    names_look_for(session);
+    const char *user = session->user_name;
+    if (user == NULL)
+        user = host_user(session->raw->conf, imp_stream_peer(session->upload.stream)->address);
     imp_job_attributes attributes = {
         .size = sizeof attributes,
         .user_name = user,
-        .job_name = head->job_name[0] != '\0' ? head->job_name : NULL,
+        .job_name = session->job_name,
         .is_quarantined = user == NULL,
     };
     imp_intake *intake = session->intake;
     session->intake = NULL;
     session->is_over = true;
-    session->is_committing = true;
-    imp_intake_commit(intake, &attributes, commit_done, session);
-    imp_wipe(head, sizeof *head);
-    free(head);
+    imp_upload_commit(&session->upload, intake, &attributes, commit_done);
 }
 
 /* The client has closed, or said nothing for `job_idle`. */
@@ -131,14 +198,14 @@ static void job_end(struct session *session)
     }
     /* questions and answers only, or nothing at all: no job */
     session->is_over = true;
-    imp_stream_close(session->stream);
+    imp_stream_close(session->upload.stream);
 }
 
 static void job_is_idle(void *arg)
 {
     struct session *session = arg;
     session->idle_timer = NULL;
-    if (session->stream != NULL && !session->is_over && !session->is_paused)
+    if (session->upload.stream != NULL && !session->is_over && !session->upload.is_paused)
         job_end(session);
 }
 
@@ -151,43 +218,30 @@ static void idle_timer_restart(struct session *session)
 
 /* ---- data ---- */
 
-static void spool_ready(void *arg)
+static void spool_has_room(void *arg)
 {
     struct session *session = arg;
-    if (!session->is_paused || session->stream == NULL)
-        return;
-    session->is_paused = false;
-    imp_stream_resume(session->stream);
     idle_timer_restart(session); /* it did not count meanwhile, and no byte may follow */
     session_process(session);
 }
 
-static bool intake_begin(struct session *session, imp_error *error)
+/* The first byte opens the document: a connection that says nothing takes no place in the spool. */
+static imp_status data_write(struct session *session, imp_bytes data, imp_error *error)
 {
-    imp_intake_options options = {.size = sizeof options,
-                                  .queue = session->queue,
-                                  .protocol = "raw",
-                                  .address = imp_stream_peer(session->stream)->address,
-                                  .expected_size = -1,
-                                  .ready = spool_ready,
-                                  .arg = session};
     imp_document_options document = {.size = sizeof document, .expected_size = -1};
-    return imp_intake_begin(session->raw->self, &options, &session->intake, error) == IMP_OK &&
-           imp_intake_document(session->intake, &document, error) == IMP_OK;
-}
-
-static void head_keep(struct session *session, const uint8_t *bytes, size_t length)
-{
-    size_t room = RAW_HEAD_MAX - session->head_length;
-    size_t take = length < room ? length : room;
-    memcpy(session->head + session->head_length, bytes, take);
-    session->head_length += take;
+    imp_status status = IMP_OK;
+    if (!session->has_document)
+        status = imp_intake_document(session->intake, &document, error);
+    session->has_document = true;
+    return status != IMP_OK
+               ? status
+               : imp_upload_write(&session->upload, session->intake, data.data, data.length, error);
 }
 
 static void session_process(struct session *session)
 {
-    while (!session->is_over && !session->is_paused && session->stream != NULL) {
-        imp_bytes input = imp_stream_input(session->stream);
+    while (!session->is_over && !session->upload.is_paused && session->upload.stream != NULL) {
+        imp_bytes input = imp_stream_input(session->upload.stream);
         char answer[RAW_PJL_ANSWER_MAX];
         size_t answer_length;
         imp_error error;
@@ -199,19 +253,15 @@ static void session_process(struct session *session)
         size_t taken =
             raw_pjl_feed(&session->pjl, input.data, input.length, answer, &answer_length);
         head_keep(session, input.data, taken);
-        imp_status status = imp_intake_write(session->intake, input.data, taken, &error);
-        imp_stream_consume(session->stream, taken);
-        if (status != IMP_OK && status != IMP_BUSY) {
+        imp_status status = data_write(session, (imp_bytes){input.data, taken}, &error);
+        imp_stream_consume(session->upload.stream, taken);
+        if (status != IMP_OK) {
             refuse(session, "spool", &error);
             return;
         }
         if (answer_length > 0) {
             imp_metric_add(session->raw->queries, 1);
-            imp_stream_write(session->stream, answer, answer_length);
-        }
-        if (status == IMP_BUSY) {
-            session->is_paused = true;
-            imp_stream_pause(session->stream);
+            imp_stream_write(session->upload.stream, answer, answer_length);
         }
     }
 }
@@ -241,12 +291,11 @@ static void on_closed(imp_stream *stream, imp_close_reason reason, void *arg)
 {
     struct session *session = arg;
     (void)stream;
-    session->stream = NULL;
     /* A reset, a deadline or our own end in the middle: what came is not all, so it is no job. */
     if (!session->is_over && session->pjl.has_payload && reason != IMP_CLOSED_BY_US)
         imp_metric_add(session->raw->aborted, 1);
-    if (!session->is_committing)
-        session_free(session);
+    session->is_over = true;
+    imp_upload_closed(&session->upload);
 }
 
 static const imp_stream_events session_events = {.size = sizeof(imp_stream_events),
@@ -260,21 +309,19 @@ imp_status raw_accepted(imp_self *self, void *instance, const char *listener, im
     const struct raw_conf *conf = raw->conf;
     imp_error error;
     struct session *session = calloc(1, sizeof *session);
-    if (session == NULL || (session->head = malloc(RAW_HEAD_MAX)) == NULL) {
-        free(session);
+    if (session == NULL)
         return IMP_LIMIT;
-    }
     const char *queue = imp_listener_setting(self, listener, "queue");
     snprintf(session->queue, sizeof session->queue, "%s", queue != NULL ? queue : conf->queue);
     session->raw = raw;
-    session->stream = stream;
-    imp_pin(self, "connection");
-    if (!intake_begin(session, &error)) {
+    imp_upload_start(&session->upload, self, stream, spool_has_room, session_over, session);
+    /* The door: a queue that takes nothing refuses before the client sends. */
+    if (imp_upload_begin(&session->upload, session->queue, "raw", -1, &session->intake, &error) !=
+        IMP_OK) {
         imp_metric_add(raw->refused, 1);
         imp_log_limited(self, REFUSALS_LOG_MS, IMP_LOG_NOTICE, "raw.refused",
                         "reason=door status=%s", imp_status_name(error.status));
-        session->stream = NULL;
-        session_free(session);
+        imp_upload_closed(&session->upload);
         return error.status;
     }
     imp_stream_set_events(stream, &session_events, session);
