@@ -3,6 +3,7 @@
 #include "lpr.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static bool is_blank(uint8_t byte)
@@ -125,6 +126,38 @@ static struct lpr_listed *listed_find(struct lpr_control *control, const char *n
     return NULL;
 }
 
+/* Room for one more listed file. */
+static struct lpr_listed *listed_add(struct lpr_control *control)
+{
+    if (control->file_count == control->file_room) {
+        uint32_t room = control->file_room == 0 ? 1 : control->file_room * 2;
+        struct lpr_listed *files = NULL;
+        if (room > LPR_FILES_MAX)
+            room = LPR_FILES_MAX;
+        if (control->file_count < room)
+            files =
+                calloc(room, sizeof *files); /* not realloc: names that are left behind are wiped */
+        if (files == NULL)
+            return NULL;
+        if (control->file_count > 0) {
+            memcpy(files, control->files, control->file_count * sizeof *files);
+            imp_wipe(control->files, control->file_count * sizeof *files);
+        }
+        free(control->files);
+        control->files = files;
+        control->file_room = room;
+    }
+    return &control->files[control->file_count++];
+}
+
+void lpr_control_clear(struct lpr_control *control)
+{
+    if (control->files != NULL)
+        imp_wipe(control->files, control->file_count * sizeof *control->files);
+    free(control->files);
+    imp_wipe(control, sizeof *control);
+}
+
 /* The lower-case letters that print a file (RFC 1179 sections 7.17 to 7.27; 'z' is LPRng's). */
 static bool is_format(uint8_t letter)
 {
@@ -170,9 +203,9 @@ imp_status lpr_control_parse(const uint8_t *text, size_t length, struct lpr_cont
             imp_text_clean(name, sizeof name, operand, operand_length);
             struct lpr_listed *listed = listed_find(control, name);
             if (listed == NULL) {
-                if (control->file_count == LPR_FILES_MAX)
+                listed = listed_add(control);
+                if (listed == NULL)
                     return IMP_LIMIT;
-                listed = &control->files[control->file_count++];
                 snprintf(listed->name, sizeof listed->name, "%s", name);
                 snprintf(listed->source, sizeof listed->source, "%s", source);
                 source[0] = '\0';

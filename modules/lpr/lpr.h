@@ -90,13 +90,15 @@ struct lpr_control {
     char host[IMP_NAME_MAX];         /* H */
     char user[IMP_NAME_MAX];         /* P */
     char job_name[IMP_NAME_MAX * 2]; /* J, else T */
-    uint32_t file_count;
-    struct lpr_listed files[LPR_FILES_MAX];
+    uint32_t file_count, file_room;
+    struct lpr_listed *files; /* most control files list one, so room for more is made by need */
 };
 
 /* Reads a control file (RFC 1179 section 7). Lines that are not understood are left alone. IMP_INVALID
- * for NUL bytes inside, IMP_LIMIT for too many files. */
+ * for NUL bytes inside, IMP_LIMIT for too many files or no memory. lpr_control_clear is due in any case. */
 imp_status lpr_control_parse(const uint8_t *text, size_t length, struct lpr_control *control);
+/* Wipes what was read and frees its list of files. */
+void lpr_control_clear(struct lpr_control *control);
 
 /* ---- lpr-session.c ---- */
 

@@ -99,69 +99,82 @@ static void test_file_lines_are_bounded(void **state)
     assert_int_equal(file_read("\00412 x"), IMP_INVALID);
 }
 
+static struct lpr_control control;
+
 static struct lpr_control *control_read(const char *text, imp_status expected)
 {
-    static struct lpr_control control;
+    lpr_control_clear(&control);
     assert_int_equal(lpr_control_parse((const uint8_t *)text, strlen(text), &control), expected);
     return &control;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    lpr_control_clear(&control);
+    return 0;
 }
 
 static void test_a_control_file_names_owner_title_and_files(void **state)
 {
     (void)state;
-    struct lpr_control *control = control_read("Hpc7\nPDOMAIN\\anna\nJQuarterly\nCclass\nLanna\n"
-                                               "ldfA012pc7\nUdfA012pc7\nNreport.pdf\n"
-                                               "fdfB012pc7\nUdfB012pc7\nNnotes.txt",
-                                               IMP_OK);
-    assert_string_equal(control->host, "pc7");
-    assert_string_equal(control->user, "DOMAIN\\anna");
-    assert_string_equal(control->job_name, "Quarterly");
-    assert_int_equal(control->file_count, 2);
-    assert_string_equal(control->files[0].name, "dfA012pc7");
-    assert_int_equal(control->files[0].format, 'l');
-    assert_string_equal(control->files[0].source, "report.pdf");
-    assert_string_equal(control->files[1].source, "notes.txt");
+    struct lpr_control *read = control_read("Hpc7\nPDOMAIN\\anna\nJQuarterly\nCclass\nLanna\n"
+                                            "ldfA012pc7\nUdfA012pc7\nNreport.pdf\n"
+                                            "fdfB012pc7\nUdfB012pc7\nNnotes.txt",
+                                            IMP_OK);
+    assert_string_equal(read->host, "pc7");
+    assert_string_equal(read->user, "DOMAIN\\anna");
+    assert_string_equal(read->job_name, "Quarterly");
+    assert_int_equal(read->file_count, 2);
+    assert_string_equal(read->files[0].name, "dfA012pc7");
+    assert_int_equal(read->files[0].format, 'l');
+    assert_string_equal(read->files[0].source, "report.pdf");
+    assert_string_equal(read->files[1].source, "notes.txt");
 }
 
 static void test_the_name_may_stand_before_its_file(void **state)
 {
     (void)state;
-    struct lpr_control *control =
+    struct lpr_control *read =
         control_read("Hh\nPp\nNone.ps\nfdfA001h\nNtwo.ps\nfdfB001h\n", IMP_OK);
-    assert_int_equal(control->file_count, 2);
-    assert_string_equal(control->files[0].source, "one.ps");
+    assert_int_equal(read->file_count, 2);
+    assert_string_equal(read->files[0].source, "one.ps");
 }
 
 static void test_repeated_lines_are_copies(void **state)
 {
     (void)state;
-    struct lpr_control *control =
+    struct lpr_control *read =
         control_read("Hh\nPp\nldfA001h\nldfA001h\nldfA001h\nUdfA001h\n", IMP_OK);
-    assert_int_equal(control->file_count, 1);
-    assert_int_equal(control->files[0].copies, 3);
+    assert_int_equal(read->file_count, 1);
+    assert_int_equal(read->files[0].copies, 3);
 }
 
 static void test_names_may_be_windows_1252(void **state)
 {
     (void)state;
-    struct lpr_control *control = control_read("HB\xfcro\nPM\xfcller\nJ\x80 5\nldfA001h\n", IMP_OK);
-    assert_string_equal(control->user, "Müller");
-    assert_string_equal(control->host, "Büro");
-    assert_string_equal(control->job_name, "€ 5");
+    struct lpr_control *read = control_read("HB\xfcro\nPM\xfcller\nJ\x80 5\nldfA001h\n", IMP_OK);
+    assert_string_equal(read->user, "Müller");
+    assert_string_equal(read->host, "Büro");
+    assert_string_equal(read->job_name, "€ 5");
 }
 
 static void test_control_files_are_bounded(void **state)
 {
     (void)state;
-    struct lpr_control control;
+    lpr_control_clear(&control);
     assert_int_equal(lpr_control_parse((const uint8_t *)"Hh\nP\0p\n", 7, &control), IMP_INVALID);
     char text[(LPR_FILES_MAX + 1) * 12], *end = text;
-    for (int i = 0; i <= LPR_FILES_MAX; i++)
+    for (int i = 0; i < LPR_FILES_MAX; i++)
         end += snprintf(end, sizeof text - (size_t)(end - text), "ldfA%03dh\n", i);
-    assert_int_equal(lpr_control_parse((uint8_t *)text, (size_t)(end - text), &control), IMP_LIMIT);
+    assert_int_equal(control_read(text, IMP_OK)->file_count, LPR_FILES_MAX);
+    assert_string_equal(control.files[LPR_FILES_MAX - 1].name, "dfA103h");
+    snprintf(end, sizeof text - (size_t)(end - text), "ldfB001h\n");
+    control_read(text, IMP_LIMIT);
     control_read("", IMP_OK);
     control_read("\n\n\r\n", IMP_OK);
     control_read("l\n", IMP_INVALID);
+    control_read("ldfA001h\nl\n", IMP_INVALID);
 }
 
 int main(void)
@@ -177,5 +190,5 @@ int main(void)
         cmocka_unit_test(test_names_may_be_windows_1252),
         cmocka_unit_test(test_control_files_are_bounded),
     };
-    return cmocka_run_group_tests_name("lpr-parse", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("lpr-parse", tests, NULL, teardown);
 }

@@ -4,6 +4,7 @@ import os
 import threading
 import unittest
 
+from harness.deadline import Deadline
 from harness.lpd import LpdClient, Refused, control_text, submit
 from harness.site import PrintTest
 
@@ -109,6 +110,48 @@ class Intake(PrintTest):
         for number in (2, 1, 3):
             client.data_yes(b"job %d" % number, f"dfA{number:03}client")
         self.assertEqual(len(self.jobs(self.server)), 3)
+
+    def test_data_of_two_jobs_before_their_control_files_is_two_jobs(self):
+        contents = {"001": os.urandom(1000), "002": os.urandom(70000)}
+        for order in (("001", "002"), ("002", "001")):
+            with self.subTest(order=order):
+                client = self.client()
+                client.receive()
+                for number, content in contents.items():
+                    client.data_yes(content, f"dfA{number}client")
+                for number in order:
+                    client.control(control_text(title=f"Title {number}",
+                                                files=(f"dfA{number}client",)),
+                                   f"cfA{number}client")
+                jobs = self.jobs(self.server)
+                self.assertEqual([job["bytes"] for job in jobs],
+                                 [len(contents[number]) for number in order])
+                sink = self.device(self.server, "printer" + order[0])
+                for job, number in zip(jobs, order):
+                    self.assertEqual(self.printed(self.server, job["job-id"], sink,
+                                                  "printer" + order[0]), contents[number])
+                deadline = Deadline(10, "the jobs to be finished")
+                while self.jobs(self.server):
+                    deadline.pause()
+
+    def test_data_of_the_same_name_twice_is_two_jobs(self):
+        client = self.client()
+        client.receive()
+        for content in (b"one", b"number two"):
+            client.data_yes(content)
+        for _ in range(2):
+            client.control(control_text())
+        self.assertEqual([job["bytes"] for job in self.jobs(self.server)], [3, 10])
+
+    def test_a_connection_collects_a_few_jobs_only(self):
+        client = self.client()
+        client.receive()
+        for number in range(8):
+            client.data_yes(b"content", f"dfA{number:03}client")
+        with self.assertRaises(Refused):
+            client.data_yes(b"content", "dfA008client")
+        client.expect_closed()
+        self.assertEqual(self.jobs(self.server, "--all"), [])
 
     def test_names_and_numbers_of_files_need_not_match(self):
         client = self.client()
