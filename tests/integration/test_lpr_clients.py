@@ -122,6 +122,16 @@ class Rlpr(ClientTest):
         self.assertEqual([title in left for title in ("first", "second", "third")],
                          [True, False, True])
 
+    def test_where_the_host_proves_nothing_the_owner_is_as_any_other(self):
+        self.server.set_module("lpr", {**self.server.modules["lpr"], "host_is_proof": False})
+        self.server.ctl("config", "reload")
+        self.rlp("rlpr", "-J", TITLE, self.file(b"content"))
+        seen = self.rlp("rlpq", USER)
+        self.assertIn("1 job", seen)
+        self.assertNotIn(TITLE, seen)
+        self.rlp("rlprm")
+        self.assertEqual(self.only_job(self.server)["owner"], self.owner)
+
     def test_an_unknown_queue_is_told(self):
         with self.assertRaises(peers.ClientFailed):
             peers.run(["rlpr", "-N", "-H", "127.0.0.1", f"--port={self.port}", "-P", "nowhere",
