@@ -73,20 +73,31 @@ struct socket_delivery {
     int64_t connect_settle, stall_notice, write_timeout, drain_timeout, close_wait, identity;
     bool copies_are_qty;
     char pseudonym[9], job_pseudonym[9];
-    uint8_t buffer[SOCKET_BUFFER_SIZE];
+    uint8_t
+        *buffer; /* SOCKET_BUFFER_SIZE, only while it sends: devices are waited for much longer */
 };
 
+static void begin_to_send(struct socket_delivery *socket);
 static void pump(struct socket_delivery *socket);
 static void look(void *arg);
 
 /* ---- ends ---- */
 
+static void free_buffers(struct socket_delivery *socket)
+{
+    free(socket->merge);
+    socket->merge = NULL;
+    if (socket->buffer != NULL)
+        imp_wipe(socket->buffer, SOCKET_BUFFER_SIZE);
+    free(socket->buffer);
+    socket->buffer = NULL;
+}
+
 static void free_socket(struct socket_delivery *socket)
 {
     imp_self *self = socket->self;
     imp_timer_cancel(socket->timer);
-    free(socket->merge);
-    imp_wipe(socket->buffer, sizeof socket->buffer);
+    free_buffers(socket);
     free(socket);
     imp_unpin(self, "delivery");
 }
@@ -207,10 +218,7 @@ static void look(void *arg)
     socket->timer = NULL;
     imp_at_hand(IMP_AT_HAND_DELIVERY, socket->id);
     switch (socket->state) {
-    case SOCKET_SETTLING:
-        socket->state = SOCKET_SENDING;
-        pump(socket);
-        break;
+    case SOCKET_SETTLING: begin_to_send(socket); break;
     case SOCKET_SENDING:
     case SOCKET_DRAINING: look_at_progress(socket); break;
     case SOCKET_CLOSING:
@@ -319,6 +327,7 @@ static void next_document(struct socket_delivery *socket)
 static void all_is_sent(struct socket_delivery *socket)
 {
     socket->state = SOCKET_DRAINING;
+    free_buffers(socket);
     socket->taken_ticks = imp_ticks();
     socket->look = SOCKET_LOOK_FIRST;
     /* A device that has ended its direction would be closed by our end at once, before it has taken
@@ -347,7 +356,7 @@ static enum step step(struct socket_delivery *socket, bool *is_busy)
     imp_error error = {0};
     bool is_gathering = socket->looks_at_heads && !socket->is_head_done;
     size_t at = is_gathering ? socket->head_length : 0, length = 0;
-    size_t size = (is_gathering ? IMP_DOCUMENT_HEAD_MAX : sizeof socket->buffer) - at;
+    size_t size = (is_gathering ? IMP_DOCUMENT_HEAD_MAX : SOCKET_BUFFER_SIZE) - at;
 
     if (socket->document == imp_delivery_get(socket->delivery)->document_count) {
         all_is_sent(socket);
@@ -384,6 +393,19 @@ static enum step step(struct socket_delivery *socket, bool *is_busy)
     }
     next_document(socket);
     return *is_busy ? STEP_WAIT : STEP_MORE;
+}
+
+static void begin_to_send(struct socket_delivery *socket)
+{
+    socket->state = SOCKET_SENDING;
+    socket->buffer = malloc(SOCKET_BUFFER_SIZE);
+    if (socket->buffer == NULL) {
+        imp_error error;
+        imp_error_set(&error, IMP_LIMIT, "not enough memory for a delivery");
+        fail(socket, &error);
+        return;
+    }
+    pump(socket);
 }
 
 static void pump(struct socket_delivery *socket)
@@ -442,8 +464,7 @@ static void stream_connected(imp_stream *stream, void *arg)
         set_timer(socket, socket->connect_settle);
         return;
     }
-    socket->state = SOCKET_SENDING;
-    pump(socket);
+    begin_to_send(socket);
 }
 
 static void stream_readable(imp_stream *stream, void *arg)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Documents on RAW printers: what arrives, and what is known when something goes wrong."""
 import os
+import select
 import socket
 import threading
 
@@ -47,6 +48,14 @@ class Transport(PrintTest):
             for file, content in zip(files, contents):
                 client.data_yes(content, file)
         return next(job["job-id"] for job in self.jobs(self.server) if job["job-id"] not in known)
+
+    def metric(self, name):
+        """The value of one of the module's metrics."""
+        status, text, error = self.server.ctl_run("metrics")
+        self.assertEqual(status, 0, error)
+        values = [line.split()[-1] for line in text.splitlines() if name in line]
+        self.assertEqual(len(values), 1, f"{name}: {text}")
+        return float(values[0])
 
     def show(self, job):
         return self.server.ctl("job", "show", str(job))
@@ -96,6 +105,13 @@ class Bytes(Transport):
         job = self.held_copies((start + b"@PJL SET COPIES=5\r\n" + end,), 2)
         self.assertEqual(self.printed(self.server, job, sink), (start + end) * 2)
 
+    def test_sides_that_the_device_can_not_be_told_are_said_to_be_lost(self):
+        self.server.ctl("queue", "add", "sides", "--default", "sides=one-sided")
+        sink = self.device(self.server)
+        content = UEL + ENTER + PAGES
+        self.assertEqual(self.printed(self.server, self.held(content, "sides"), sink), content)
+        self.server.wait_log("transport-socket.lost", item="sides")
+
     def test_hold_and_driver_pin_are_dropped_where_the_queue_says_so(self):
         self.server.ctl("queue", "add", "strip", "--strip-pjl-hold", "yes")
         sink = self.device(self.server)
@@ -133,7 +149,44 @@ class Pjl(Transport):
             b"@PJL ENTER LANGUAGE=POSTSCRIPT\r\n%!PS\nshowpage\n" + UEL)
 
 
+    def test_sides_are_said_where_the_device_understands(self):
+        self.server.ctl("queue", "add", "sides", "--default", "sides=two-sided-short-edge")
+        start = UEL + b"@PJL COMMENT driver\r\n"
+        received = self.printed(self.server, self.held(
+            start + b"@PJL SET DUPLEX=OFF\r\n@PJL SET BINDING=LONGEDGE\r\n" + ENTER + PAGES,
+            "sides"), self.sink)
+        self.assertTrue(received.endswith(b"@PJL SET DUPLEX=ON\r\n@PJL SET BINDING=SHORTEDGE\r\n"
+                                          + ENTER + PAGES))
+        self.assertEqual((received.count(b"DUPLEX"), received.count(b"BINDING")), (1, 1))
+
+    def test_a_hold_stays_where_the_queue_does_not_say_that_it_goes(self):
+        received = self.printed(self.server, self.held(HEADER + ENTER + PAGES), self.sink)
+        self.assertIn(b'@PJL SET HOLD=ON\r\n@PJL SET HOLDKEY="4711"\r\n', received)
+
+    def test_the_document_s_own_variable_counts_the_copies(self):
+        job = self.held_copies((UEL + b"@PJL SET QTY=5\r\n" + ENTER + PAGES,), 2)
+        received = self.printed(self.server, job, self.sink)
+        self.assertTrue(received.endswith(b"@PJL SET QTY=2\r\n" + ENTER + PAGES))
+        self.assertEqual(received.count(b"QTY"), 1)
+
+
+class PjlQty(Transport):
+    settings = {**Transport.settings, "pjl_copies": "qty"}
+
+    def test_copies_are_sets_where_the_setting_says_so(self):
+        sink = self.device(self.server, "printer", None, "--pjl", "yes")
+        job = self.held_copies((UEL + ENTER + PAGES,), 3)
+        self.assertEqual(self.printed(self.server, job, sink),
+                         UEL + b"@PJL SET QTY=3\r\n" + ENTER + PAGES)
+
+
 class NoNames(Transport):
+    def test_a_document_without_names_stays_as_it_is(self):
+        sink = self.device(self.server, "printer", None, "--pjl", "yes")
+        for content in (UEL + ENTER + PAGES, b"%!PS\nshowpage\n", b"text\n", os.urandom(50000)):
+            with self.subTest(content=content[:10]):
+                self.assertEqual(self.printed(self.server, self.held(content), sink), content)
+
     def test_names_are_taken_out_of_the_header(self):
         sink = self.device(self.server, "printer", None, "--pjl", "yes")
         received = self.printed(self.server, self.held(HEADER + ENTER + PAGES), sink)
@@ -185,6 +238,36 @@ class Busy(Transport):
         self.assertEqual(sink.wait_documents(1), [content])
         self.wait_state(self.jobs(self.server, "--all")[0]["job-id"], "completed")
 
+    def test_a_direct_queue_gives_up_after_as_many_tries_as_the_setting_says(self):
+        self.server.set_module("jobs", {**self.server.modules["jobs"], "retry_limit": 3})
+        self.server.ctl("config", "reload")
+        self.server.ctl("device", "add", "printer", "--uri", self.closed_port()[1])
+        self.direct()
+        submit(self.port, b"content", "direct")
+        job = self.only_job(self.server, "--all")["job-id"]
+        self.assertEqual(self.wait_state(job, "aborted")["uncertain"], False)
+        self.assertEqual(self.metric('deliveries_total{result="not-started"}'), 3)
+
+    def test_a_device_that_does_not_answer_is_busy_in_time(self):
+        self.server.set_module("transport-socket", {**self.settings, "connect_timeout": "300ms"})
+        self.server.ctl("config", "reload")
+        listener = socket.create_server(("127.0.0.1", 0), backlog=0)
+        self.addCleanup(listener.close)
+        waiting = []  # connections that nobody accepts, until the system drops the next ones
+        while True:
+            waiting.append(socket.socket())
+            self.addCleanup(waiting[-1].close)
+            waiting[-1].setblocking(False)
+            waiting[-1].connect_ex(listener.getsockname())
+            if not select.select([], [waiting[-1]], [], 0.2)[1]:
+                break
+        self.server.ctl("device", "add", "printer", "--uri",
+                        f"socket://127.0.0.1:{listener.getsockname()[1]}")
+        job = self.held(b"content")
+        self.release(self.server, job)
+        self.server.wait_log("jobs.delivery-failed", job="held", status="timeout")
+        self.assertFalse(self.wait_state(job, "pending-held")["uncertain"])
+
     def test_a_device_that_accepts_and_closes_is_busy(self):
         listener = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(listener.close)
@@ -229,6 +312,28 @@ class Trouble(Transport):
         sink.resume()
         self.assertEqual(sink.wait_documents(1, 30)[0], content)
         self.wait_state(job, "completed")
+
+    def given_up(self, setting, uri, size):
+        """A device that takes nothing more is given up in time, and the job is in doubt."""
+        self.server.set_module("transport-socket", {**self.settings, setting: "1s"})
+        self.server.ctl("config", "reload")
+        self.server.ctl("device", "add", "printer", "--uri", uri)
+        job = self.held(os.urandom(size))
+        self.release(self.server, job)
+        self.server.wait_log("jobs.delivery-failed", job="delivery-uncertain", status="timeout")
+        self.assertTrue(self.wait_state(job, "pending-held")["uncertain"])
+
+    def test_a_device_that_takes_nothing_more_is_given_up(self):
+        self.given_up("write_timeout", self.sink(is_paused=True).uri, 24 * 1024 * 1024)
+
+    def test_a_device_that_does_not_take_the_rest_is_given_up(self):
+        """All is handed over, and waits in our host's buffers."""
+        listener = socket.socket()
+        self.addCleanup(listener.close)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        self.given_up("drain_timeout", f"socket://127.0.0.1:{listener.getsockname()[1]}", 30000)
 
     def test_a_job_that_is_canceled_while_the_device_stalls_ends(self):
         self.device(self.server, "printer", self.sink(is_paused=True))
