@@ -10,7 +10,8 @@
 #include <string.h>
 
 #define REFUSALS_LOG_MS 10000
-#define RAW_HEAD_FIRST 256 /* bytes of room for a head; doubled by need */
+#define RAW_DOOR_INTERVAL (1 * IMP_SECOND) /* between two looks whether the queue takes jobs */
+#define RAW_HEAD_FIRST 256                 /* bytes of room for a head; doubled by need */
 
 struct session {
     struct raw *raw;
@@ -24,8 +25,10 @@ struct session {
     char *user_name, *job_name; /* NULL: the document has none */
     bool has_document;          /* the intake has one open */
     bool has_ended;
-    bool is_over; /* nothing more is read */
-    imp_timer *idle_timer;
+    bool is_over;       /* nothing more is read */
+    bool is_waiting;    /* the queue takes no job now: nothing is read */
+    int64_t wait_until; /* by imp_ticks */
+    imp_timer *timer;   /* of the wait, else of the silence that ends a job */
 };
 
 static void session_process(struct session *session);
@@ -47,7 +50,7 @@ static void head_drop(struct session *session)
 static void session_over(void *arg)
 {
     struct session *session = arg;
-    imp_timer_cancel(session->idle_timer);
+    imp_timer_cancel(session->timer);
     if (session->intake != NULL)
         imp_intake_abandon(session->intake);
     head_drop(session);
@@ -204,16 +207,16 @@ static void job_end(struct session *session)
 static void job_is_idle(void *arg)
 {
     struct session *session = arg;
-    session->idle_timer = NULL;
+    session->timer = NULL;
     if (session->upload.stream != NULL && !session->is_over && !session->upload.is_paused)
         job_end(session);
 }
 
 static void idle_timer_restart(struct session *session)
 {
-    imp_timer_cancel(session->idle_timer);
-    session->idle_timer = imp_timer_start(session->raw->self, session->raw->conf->job_idle, false,
-                                          job_is_idle, session);
+    imp_timer_cancel(session->timer);
+    session->timer = imp_timer_start(session->raw->self, session->raw->conf->job_idle, false,
+                                     job_is_idle, session);
 }
 
 /* ---- data ---- */
@@ -303,6 +306,46 @@ static const imp_stream_events session_events = {.size = sizeof(imp_stream_event
                                                  .ended = on_ended,
                                                  .closed = on_closed};
 
+/* ---- the door ---- */
+
+static imp_status door_ask(struct session *session, imp_error *error)
+{
+    return imp_upload_begin(&session->upload, session->queue, "raw", -1, &session->intake, error);
+}
+
+/* A client of this protocol does not learn of a refusal for sure: what it could hand to its system it may
+ * take for printed (CUPS's socket backend does). So what may pass is waited for, with nothing read. */
+static bool may_pass(imp_status status)
+{
+    return status != IMP_NOT_FOUND && status != IMP_INVALID;
+}
+
+static void door_again(void *arg);
+
+static bool door_wait(struct session *session)
+{
+    session->timer =
+        imp_timer_start(session->raw->self, RAW_DOOR_INTERVAL, false, door_again, session);
+    return session->timer != NULL;
+}
+
+static void door_again(void *arg)
+{
+    struct session *session = arg;
+    imp_error error;
+    session->timer = NULL;
+    if (session->upload.stream == NULL || session->is_over)
+        return;
+    imp_status status = door_ask(session, &error);
+    if (status == IMP_OK) {
+        session->is_waiting = false;
+        imp_stream_resume(session->upload.stream);
+        idle_timer_restart(session);
+    } else if (!may_pass(status) || imp_ticks() >= session->wait_until || !door_wait(session)) {
+        refuse(session, "door", &error);
+    }
+}
+
 imp_status raw_accepted(imp_self *self, void *instance, const char *listener, imp_stream *stream)
 {
     struct raw *raw = instance;
@@ -315,17 +358,26 @@ imp_status raw_accepted(imp_self *self, void *instance, const char *listener, im
     snprintf(session->queue, sizeof session->queue, "%s", queue != NULL ? queue : conf->queue);
     session->raw = raw;
     imp_upload_start(&session->upload, self, stream, spool_has_room, session_over, session);
-    /* The door: a queue that takes nothing refuses before the client sends. */
-    if (imp_upload_begin(&session->upload, session->queue, "raw", -1, &session->intake, &error) !=
-        IMP_OK) {
+    imp_status status = door_ask(session, &error);
+    session->is_waiting =
+        status != IMP_OK && may_pass(status) && conf->door_wait > 0 && door_wait(session);
+    if (status != IMP_OK && !session->is_waiting) {
         imp_metric_add(raw->refused, 1);
         imp_log_limited(self, REFUSALS_LOG_MS, IMP_LOG_NOTICE, "raw.refused",
-                        "reason=door status=%s", imp_status_name(error.status));
+                        "reason=door status=%s", imp_status_name(status));
         imp_upload_closed(&session->upload);
-        return error.status;
+        return status;
     }
     imp_stream_set_events(stream, &session_events, session);
     imp_stream_set_deadline(stream, conf->job_timeout);
-    idle_timer_restart(session);
+    if (session->is_waiting) {
+        imp_metric_add(raw->waits, 1);
+        imp_log_limited(self, REFUSALS_LOG_MS, IMP_LOG_NOTICE, "raw.waiting", "status=%s",
+                        imp_status_name(status));
+        session->wait_until = imp_ticks() + conf->door_wait;
+        imp_stream_pause(stream);
+    } else {
+        idle_timer_restart(session);
+    }
     return IMP_OK;
 }

@@ -20,6 +20,9 @@ static const imp_option raw_options[] = {
                      "a job is over when no byte has come for this time"),
     IMP_OPT_DURATION(struct raw_conf, job_timeout, "6h", "1s", "30d", IMP_LIVE,
                      "longest time for one connection"),
+    IMP_OPT_DURATION(struct raw_conf, door_wait, "5min", "0s", "1d", IMP_LIVE,
+                     "how long a connection waits, unread, for a queue that takes no jobs now; "
+                     "0s: it is reset at once"),
     IMP_OPT_GROUPS(struct raw_conf, hosts, struct raw_host_rule, host_options, IMP_LIVE,
                    "owners of jobs that name none, by the address they come from"),
     IMP_OPT_END};
@@ -55,6 +58,8 @@ static imp_status raw_start(imp_self *self, const void *conf, void **instance, i
         imp_metric_register(self, IMP_METRIC_COUNTER, "aborted_total", NULL, "jobs that broke off");
     raw->queries = imp_metric_register(self, IMP_METRIC_COUNTER, "pjl_answers_total", NULL,
                                        "PJL questions that were answered");
+    raw->waits = imp_metric_register(self, IMP_METRIC_COUNTER, "waits_total", NULL,
+                                     "connections that waited for a queue to take jobs");
     imp_status status = imp_listen(self, raw_accepted, error);
     if (status != IMP_OK) {
         free(raw);

@@ -25,14 +25,14 @@ struct raw_host_rule {
 
 struct raw_conf {
     const char *queue;
-    int64_t job_idle, job_timeout;
+    int64_t job_idle, job_timeout, door_wait;
     imp_group_list hosts; /* struct raw_host_rule */
 };
 
 struct raw {
     imp_self *self;
     _Atomic(const struct raw_conf *) conf; /* replaced by reconfigure */
-    imp_metric *jobs, *refused, *aborted, *queries;
+    imp_metric *jobs, *refused, *aborted, *queries, *waits;
 };
 
 /* ---- raw-pjl.c: pure, bounded ---- */

@@ -82,7 +82,9 @@ class CupsdTest(PrintTest):
         super().setUp()
         self.private += [TITLE_UTF8, USER_UTF8]
         self.folder = peers.client_folder(self)
-        self.server = self.print_server(queues={"closed": ("--accepting", "no")})
+        self.server = self.print_server(queues={"closed": ("--accepting", "no")}, modules={
+            "raw": {"listen": [self.listen("raw", queue="hold"),
+                               self.listen("closed", queue="closed")]}})
         self.printer = self.device(self.server)
         self.owner = self.server.ctl("user", "show", USER)["user"]
         self.lpd_port = self.server.port("lpr", "lpd")
@@ -91,6 +93,7 @@ class CupsdTest(PrintTest):
             "lpd": self.lpd(self.lpd_port, "hold"),
             "socket": raw,
             "lpd-closed": self.lpd(self.lpd_port, "closed"),
+            "socket-closed": f"socket://127.0.0.1:{self.server.port('raw', 'closed')}",
             "socket-away": f"socket://127.0.0.1:{free_port()}",
             **self.more_queues()})
 
@@ -208,6 +211,18 @@ class Cancels(CupsdTest):
                 self.lp(queue, content)
                 self.assert_prints(self.wait_jobs(1)[0], content)
         self.assertEqual({job["queue"] for job in self.jobs(self.server, "--all")}, {"hold"})
+
+    def test_jobs_arrive_once_when_our_queue_takes_them(self):
+        contents = {queue: pjl(os.urandom(5000)) for queue in ("lpd", "socket")}
+        for queue, content in contents.items():
+            self.lp(f"{queue}-closed", content)
+        self.server.wait_log("lpr.refused", status="denied")
+        self.server.wait_log("raw.waiting", status="denied")
+        self.assertEqual(self.jobs(self.server, "--all"), [])
+        self.server.ctl("queue", "set", "closed", "--accepting", "yes")
+        jobs = self.wait_jobs(len(contents))
+        self.assertEqual({self.printed(self.server, job["job-id"], self.printer) for job in jobs},
+                         set(contents.values()))
 
     def test_jobs_arrive_once_when_we_are_back(self):
         contents = {queue: pjl(os.urandom(5000)) for queue in ("lpd", "socket")}

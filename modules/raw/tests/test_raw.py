@@ -290,19 +290,67 @@ class Doors(RawTest):
         self.assertEqual([job["queue"] for job in self.jobs(self.server)],
                          ["hold", "second", "second"])
 
-    def test_queues_that_do_not_accept_or_exist_are_told_by_a_reset(self):
+    def serve_doors(self, **settings):
         self.serve(listen=[self.listen("raw", queue="hold"), self.listen("closed", queue="closed"),
-                           self.listen("nowhere", queue="nowhere")])
-        for name in ("closed", "nowhere"):
-            with self.subTest(queue=name):
-                with self.assertRaises(OSError) as caught, RawClient(
-                        self.server.port("raw", name)) as client:
-                    client.send(b"x" * 1000)
-                    client.end()
-                    client.read_all()
-                self.assertIn(caught.exception.errno, RESETS)
+                           self.listen("nowhere", queue="nowhere")], **settings)
+
+    def open_door(self):
+        self.server.ctl("queue", "set", "closed", "--accepting", "yes")
+
+    def assert_reset(self, name):
+        with self.assertRaises(OSError) as caught, RawClient(
+                self.server.port("raw", name)) as client:
+            client.send(b"x" * 1000)
+            client.end()
+            client.read_all()
+        self.assertIn(caught.exception.errno, RESETS)
+
+    def test_a_queue_that_does_not_exist_is_told_by_a_reset(self):
+        self.serve_doors()
+        self.assert_reset("nowhere")
         self.send(b"content")
         self.only_job(self.server, "--all")
+
+    def test_a_queue_that_does_not_accept_is_told_by_a_reset_in_time(self):
+        for wait, is_waiting in (("0s", 0), ("100ms", 1)):
+            with self.subTest(wait=wait):
+                self.serve_doors(door_wait=wait)
+                self.assert_reset("closed")
+                self.assertEqual(self.metric("raw_waits_total"), is_waiting)
+                self.assertEqual(self.metric("raw_refused_total"), 1)
+                self.assertEqual(self.jobs(self.server, "--all"), [])
+
+    def test_a_connection_waits_for_its_queue(self):
+        """A client that was done before the queue takes jobs, one that is not, and one that gave up."""
+        self.serve_doors()
+        port = self.server.port("raw", "closed")
+        done, sends, leaves = (RawClient(port) for _ in range(3))
+        for client in (done, sends, leaves):
+            self.addCleanup(client.socket.close)
+            client.send(b"early")
+        done.end()
+        leaves.reset()
+        self.wait_metric("raw_waits_total", 3)
+        self.assertEqual(self.jobs(self.server, "--all"), [])
+        self.open_door()
+        self.assertEqual(done.read_all(), b"")
+        sends.send(b" and late")
+        sends.end()
+        self.assertEqual(sends.read_all(), b"")
+        self.assertEqual([job["bytes"] for job in self.jobs(self.server, "--all")], [5, 14])
+
+    @peers.needs_peer(CUPS_SOCKET)
+    def test_what_cups_sends_to_a_closed_queue_is_not_lost(self):
+        """Its backend would take a reset for success."""
+        self.serve_doors()
+        path = self.folder / "document"
+        path.write_bytes(pjl(b"content"))
+        backend = peers.CupsBackend(
+            "socket", f"socket://127.0.0.1:{self.server.port('raw', 'closed')}", path)
+        self.server.wait_log("raw.waiting", status="denied")
+        self.open_door()
+        backend.wait()
+        self.assert_held_for(self.only_job(self.server), self.anna)
 
     def test_networks_that_are_not_allowed_are_not_served(self):
         self.serve(listen=[self.listen("raw", queue="hold", allow=["192.0.2.0/24"])])
