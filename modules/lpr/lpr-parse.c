@@ -167,7 +167,7 @@ static bool is_format(uint8_t letter)
 imp_status lpr_control_parse(const uint8_t *text, size_t length, struct lpr_control *control)
 {
     memset(control, 0, sizeof *control);
-    char title[IMP_NAME_MAX * 2] = "", source[IMP_NAME_MAX] = "";
+    char title[IMP_NAME_MAX * 2] = "", source[LPR_SOURCE_MAX] = "";
     struct lpr_listed *last = NULL;
     if (memchr(text, '\0', length) != NULL)
         return IMP_INVALID;
@@ -195,7 +195,7 @@ imp_status lpr_control_parse(const uint8_t *text, size_t length, struct lpr_cont
             /* names the file of the format line before it, or, with clients that send N first, of the
              * one behind it */
             char *target = last != NULL && last->source[0] == '\0' ? last->source : source;
-            imp_text_clean(target, IMP_NAME_MAX, operand, operand_length);
+            imp_text_clean(target, LPR_SOURCE_MAX, operand, operand_length);
         } else if (is_format(letter)) {
             char name[LPR_FILE_NAME_MAX];
             if (operand_length == 0 || operand_length >= sizeof name)

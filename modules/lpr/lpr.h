@@ -15,10 +15,11 @@
 #include <imprimatur/stream.h>
 
 /* Bounds of one connection, beside those that are settings. */
-#define LPR_LINE_MAX 1024      /* bytes of a command line with its LF; BSD's lpd takes as much */
-#define LPR_QUEUE_MAX 256      /* bytes of a queue name with its NUL */
-#define LPR_FILE_NAME_MAX 256  /* bytes of a control or data file's name with its NUL */
-#define LPR_FILES_MAX 104      /* data files of a job: dfA..dfZ and dfa..dfz, twice */
+#define LPR_LINE_MAX 1024     /* bytes of a command line with its LF; BSD's lpd takes as much */
+#define LPR_QUEUE_MAX 256     /* bytes of a queue name with its NUL */
+#define LPR_FILE_NAME_MAX 256 /* bytes of a control or data file's name with its NUL */
+#define LPR_SOURCE_MAX 256 /* bytes of a file's own name with its NUL; RFC 1179: 131 characters */
+#define LPR_FILES_MAX 104  /* data files of a job: dfA..dfZ and dfa..dfz, twice */
 #define LPR_JOBS_PENDING_MAX 8 /* control files of one connection whose data is not all in */
 #define LPR_OPERANDS_MAX 64    /* users and job numbers in a status or remove command */
 #define LPR_COPIES_MAX IMP_COPIES_MAX
@@ -79,9 +80,9 @@ imp_status lpr_file_parse(const uint8_t *line, size_t length, struct lpr_file *f
 /* A data file as a control file lists it. */
 struct lpr_listed {
     char name[LPR_FILE_NAME_MAX];
-    char source[IMP_NAME_MAX]; /* N: the file's own name */
-    char format;               /* 'f', 'l', 'o', ... */
-    uint32_t copies;           /* how many lines ask for it */
+    char source[LPR_SOURCE_MAX]; /* N: the file's own name */
+    char format;                 /* 'f', 'l', 'o', ... */
+    uint32_t copies;             /* how many lines ask for it */
     bool is_here;
 };
 

@@ -159,6 +159,24 @@ static void test_names_may_be_windows_1252(void **state)
     assert_string_equal(read->job_name, "€ 5");
 }
 
+/* RFC 1179 section 7: H and P 31 characters, J 99, N 131; in UTF-8 they may be twice as many bytes. */
+static void test_names_of_full_length_are_whole(void **state)
+{
+    (void)state;
+    char text[1024], name[131 + 1], umlauts[2 * 99 + 1] = "";
+    memset(name, 'n', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    for (int i = 0; i < 99; i++)
+        strcat(umlauts, "ä");
+    snprintf(text, sizeof text, "H%.31s\nP%.62s\nJ%s\nldfA001h\nN%s\n", name, umlauts, umlauts,
+             name);
+    struct lpr_control *read = control_read(text, IMP_OK);
+    assert_int_equal(strlen(read->host), 31);
+    assert_int_equal(strlen(read->user), 62);
+    assert_string_equal(read->job_name, umlauts);
+    assert_string_equal(read->files[0].source, name);
+}
+
 static void test_control_files_are_bounded(void **state)
 {
     (void)state;
@@ -188,6 +206,7 @@ int main(void)
         cmocka_unit_test(test_the_name_may_stand_before_its_file),
         cmocka_unit_test(test_repeated_lines_are_copies),
         cmocka_unit_test(test_names_may_be_windows_1252),
+        cmocka_unit_test(test_names_of_full_length_are_whole),
         cmocka_unit_test(test_control_files_are_bounded),
     };
     return cmocka_run_group_tests_name("lpr-parse", tests, NULL, teardown);

@@ -155,6 +155,14 @@ class Retries(LprTest):
         submit(self.port, b"content", number=7)
         self.assertEqual(self.count(), 3)
 
+    def test_a_retry_that_comes_too_late_is_another_job(self):
+        self.server.set_module("jobs", {**self.server.modules["jobs"], "submission_window": "0s"})
+        self.server.ctl("config", "reload")
+        submit(self.port, b"content", number=7)
+        self.crash()
+        submit(self.port, b"content", number=7)
+        self.assertEqual(self.count(), 2)
+
     def test_without_a_crash_the_same_again_is_another_job(self):
         for _ in range(2):
             submit(self.port, b"content", number=7)
