@@ -21,7 +21,7 @@
 
 #define STATUS_LINES_MAX 200 /* jobs shown to one command */
 #define STATUS_LOOKS_MAX 4u  /* operands that are answered, each by a look through the queue */
-#define STATUS_TEXT_MAX (64u * 1024u) /* of the answer */
+#define STATUS_TEXT_MAX ((size_t)64 * 1024) /* of the answer */
 
 struct lpr_query {
     struct lpr *lpr;

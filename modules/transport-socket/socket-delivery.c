@@ -25,12 +25,12 @@
 #include <string.h>
 
 /* A read of the spool's segments, and at least a document's head. */
-#define SOCKET_BUFFER_SIZE (64u * 1024u)
+#define SOCKET_BUFFER_SIZE ((size_t)64 * 1024)
 _Static_assert(SOCKET_BUFFER_SIZE >= IMP_DOCUMENT_HEAD_MAX, "the head is read into the buffer");
 /* Handed to the stream in one turn of the loop, so that one fast device does not keep others waiting. */
-#define SOCKET_TURN_BYTES (1024u * 1024u)
+#define SOCKET_TURN_BYTES ((uint64_t)1024 * 1024)
 /* What a device may say back before it is not listened to any more. */
-#define SOCKET_REPLY_MAX (1024u * 1024u)
+#define SOCKET_REPLY_MAX ((uint64_t)1024 * 1024)
 /* Looks at how much is acknowledged, for which the system has no event: soon at first, then seldom. */
 #define SOCKET_LOOK_FIRST (1 * IMP_MILLISECOND)
 #define SOCKET_LOOK_LONGEST (100 * IMP_MILLISECOND)
