@@ -333,6 +333,23 @@ class Refusals(PrintTest):
         submit(self.port, b"whole")
         self.only_job(self.server, "--all")
 
+    def test_a_client_that_leaves_before_the_last_octet_leaves_whole_jobs_only(self):
+        """The commit outlives the connection; there is a job or there is none, and the server goes on."""
+        text = control_text()
+        for number in range(50):
+            client = LpdClient(self.port)
+            client.receive()
+            client.control(text)
+            content = b"x" * (100 if number % 2 else 70000)
+            client.send(b"\3%d dfA001client\n" % len(content))
+            client.expect_yes("data file")
+            client.send(content + b"\0")
+            client.reset()
+        submit(self.port, b"whole")
+        sizes = [job["bytes"] for job in self.jobs(self.server, "--all")]
+        self.assertLessEqual(set(sizes), {100, 70000, 5})
+        self.assertEqual(sizes.count(5), 1)
+
     def test_the_abort_subcommand_drops_what_came(self):
         with LpdClient(self.port) as client:
             client.receive()

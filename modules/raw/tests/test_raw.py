@@ -204,6 +204,18 @@ class Ends(RawTest):
                 self.wait_metric("raw_aborted_total", number)
         self.assertEqual(self.jobs(self.server, "--all"), [])
 
+    def test_a_client_that_leaves_before_the_server_has_closed_does_no_harm(self):
+        self.serve()
+        for number in range(50):
+            client = RawClient(self.port)
+            client.send(binary(100 if number % 2 else 70000))
+            client.end()
+            client.reset()
+        self.send(b"whole")
+        sizes = [job["bytes"] for job in self.jobs(self.server, "--all")]
+        self.assertLessEqual(set(sizes), {100, 70000, 5})
+        self.assertEqual(sizes.count(5), 1)
+
     def test_a_connection_that_takes_too_long_leaves_nothing(self):
         self.serve(job_timeout="1s")
         with RawClient(self.port) as client:
