@@ -273,7 +273,7 @@ static imp_status look_up(struct authentication *attempt, imp_tx *tx,
                           const imp_credentials *credentials, imp_error *error)
 {
     struct accounts *accounts = attempt->accounts;
-    Imprimatur__Accounts__User *user = NULL;
+    const Imprimatur__Accounts__User *user = NULL;
     imp_status status;
     const char *secret = NULL;
     uint8_t hash[IMP_HASH_SIZE] = {0}; /* stays so for what no card and no name looks like */
@@ -303,8 +303,8 @@ static imp_status look_up(struct authentication *attempt, imp_tx *tx,
     memcpy(attempt->encoded, accounts->no_hash, sizeof attempt->encoded);
     bool is_usable = secret == NULL || secret_copy(attempt->secret, secret);
     if (status == IMP_OK)
-        status = user_get_tx(accounts, tx, &attempt->user, &user);
-    if (status == IMP_OK && is_usable && !user->is_disabled) {
+        user = user_get_tx(accounts, tx, &attempt->user, &status);
+    if (user != NULL && is_usable && !user->is_disabled) {
         const char *encoded = attempt->methods == IMP_METHOD_PASSWORD ? user->password : user->pin;
         attempt->has_user = secret == NULL || encoded[0] != '\0';
         if (secret != NULL && attempt->has_user && strlen(encoded) < sizeof attempt->encoded)
@@ -312,7 +312,6 @@ static imp_status look_up(struct authentication *attempt, imp_tx *tx,
     }
     if (attempt->has_user)
         failures_hash_user(accounts, &attempt->user, attempt->who);
-    user_free(user);
     return status == IMP_OK || status == IMP_NOT_FOUND || status == IMP_INVALID
                ? IMP_OK
                : imp_error_set(error, status, "the user's record does not read");

@@ -128,12 +128,9 @@ static imp_status session_write(struct accounts *accounts, const imp_id *id, imp
 /* Whoever was removed or disabled has no session any more. */
 static imp_status owner_check_tx(struct accounts *accounts, imp_tx *tx, const imp_id *principal)
 {
-    Imprimatur__Accounts__User *user = NULL;
-    imp_status status = user_get_tx(accounts, tx, principal, &user);
-    if (status == IMP_OK && user->is_disabled)
-        status = IMP_NOT_FOUND;
-    user_free(user);
-    return status;
+    imp_status status;
+    const Imprimatur__Accounts__User *user = user_get_tx(accounts, tx, principal, &status);
+    return user != NULL && user->is_disabled ? IMP_NOT_FOUND : status;
 }
 
 imp_status session_get(struct accounts *accounts, const imp_id *id, imp_session *result)

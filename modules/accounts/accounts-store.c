@@ -2,23 +2,9 @@
 /* accounts-store.c - user records and their index rows, which always change together. */
 #include "accounts.h"
 
-#include <stdlib.h>
+#include <imprimatur/index.h>
+
 #include <string.h>
-
-static imp_bytes id_key(const imp_id *id)
-{
-    return (imp_bytes){id->bytes, sizeof id->bytes};
-}
-
-static imp_status id_read(imp_status status, imp_bytes value, imp_id *id)
-{
-    if (status != IMP_OK)
-        return status;
-    if (value.length != sizeof id->bytes)
-        return IMP_CORRUPT;
-    memcpy(id->bytes, value.data, sizeof id->bytes);
-    return IMP_OK;
-}
 
 /* DOMAIN\user and user@realm name `user` where the domain is the same for all. */
 imp_status accounts_name_hash(struct accounts *accounts, const char *name,
@@ -63,65 +49,39 @@ imp_status accounts_card_hash(struct accounts *accounts, const char *card,
     return status;
 }
 
-imp_status user_get_tx(struct accounts *accounts, imp_tx *tx, const imp_id *id,
-                       Imprimatur__Accounts__User **user)
+Imprimatur__Accounts__User *user_get_tx(struct accounts *accounts, imp_tx *tx, const imp_id *id,
+                                        imp_status *status)
 {
-    imp_bytes value;
-    imp_status status = imp_tx_get(tx, accounts->user, id_key(id), &value);
-    if (status != IMP_OK)
-        return status;
-    *user = imprimatur__accounts__user__unpack(NULL, value.length, value.data);
-    return *user == NULL ? IMP_CORRUPT : IMP_OK;
-}
-
-void user_free(Imprimatur__Accounts__User *user)
-{
-    if (user == NULL)
-        return;
-    imp_wipe(user->password, strlen(user->password));
-    imp_wipe(user->pin, strlen(user->pin));
-    imprimatur__accounts__user__free_unpacked(user, NULL);
+    return imp_message_get(tx, accounts->user, imp_id_bytes(id), USER_TYPE, status);
 }
 
 imp_status user_find_tx(struct accounts *accounts, imp_tx *tx, const char *name, imp_id *id)
 {
     uint8_t hash[IMP_HASH_SIZE];
-    imp_bytes value;
-    if (imp_id_parse(name, id) == IMP_OK &&
-        imp_tx_get(tx, accounts->user, id_key(id), &value) == IMP_OK)
-        return IMP_OK;
-    if (accounts_name_hash(accounts, name, hash) != IMP_OK)
-        return IMP_NOT_FOUND;
-    return id_read(imp_tx_get(tx, accounts->name, (imp_bytes){hash, sizeof hash}, &value), value,
-                   id);
+    imp_bytes key = {NULL, 0};
+    if (accounts_name_hash(accounts, name, hash) == IMP_OK)
+        key = (imp_bytes){hash, sizeof hash};
+    return imp_index_find(tx, accounts->user, name, accounts->name, key, id);
 }
 
 imp_status user_find_card_tx(struct accounts *accounts, imp_tx *tx,
                              const uint8_t hash[IMP_HASH_SIZE], imp_id *id)
 {
-    imp_bytes value;
-    return id_read(imp_tx_get(tx, accounts->card, (imp_bytes){hash, IMP_HASH_SIZE}, &value), value,
-                   id);
+    return imp_index_get(tx, accounts->card, (imp_bytes){hash, IMP_HASH_SIZE}, id);
 }
 
 static imp_status index_remove(struct accounts *accounts, imp_tx *tx,
                                const Imprimatur__Accounts__User *user)
 {
     uint8_t hash[IMP_HASH_SIZE];
-    imp_id owner;
-    imp_bytes value;
+    imp_id id = imp_id_of_field(user->id);
     if (accounts_name_hash(accounts, user->name, hash) != IMP_OK)
         return IMP_CORRUPT;
     /* The row is another's when `strip_domain` was changed in between; then it stays. */
-    imp_status status = id_read(
-        imp_tx_get(tx, accounts->name, (imp_bytes){hash, sizeof hash}, &value), value, &owner);
-    if (status == IMP_OK && memcmp(owner.bytes, user->id.data, sizeof owner.bytes) == 0)
-        status = imp_tx_delete(tx, accounts->name, (imp_bytes){hash, sizeof hash});
-    if (status == IMP_NOT_FOUND)
-        status = IMP_OK;
+    imp_status status = imp_index_remove(tx, accounts->name, (imp_bytes){hash, sizeof hash}, &id);
     for (size_t i = 0; status == IMP_OK && i < user->n_cards; i++)
-        status =
-            imp_tx_delete(tx, accounts->card, (imp_bytes){user->cards[i].data, user->cards[i].len});
+        status = imp_index_remove(tx, accounts->card,
+                                  (imp_bytes){user->cards[i].data, user->cards[i].len}, &id);
     return status;
 }
 
@@ -129,15 +89,15 @@ static imp_status index_add(struct accounts *accounts, imp_tx *tx,
                             const Imprimatur__Accounts__User *user, imp_error *error)
 {
     uint8_t hash[IMP_HASH_SIZE];
-    imp_bytes id = {user->id.data, user->id.len};
+    imp_id id = imp_id_of_field(user->id);
     if (accounts_name_hash(accounts, user->name, hash) != IMP_OK)
         return IMP_INVALID;
-    imp_status status = imp_tx_insert(tx, accounts->name, (imp_bytes){hash, sizeof hash}, id);
+    imp_status status = imp_index_add(tx, accounts->name, (imp_bytes){hash, sizeof hash}, &id);
     if (status == IMP_EXISTS)
         return imp_error_set(error, IMP_EXISTS, "a user of that name is there already");
     for (size_t i = 0; status == IMP_OK && i < user->n_cards; i++) {
-        status = imp_tx_insert(tx, accounts->card,
-                               (imp_bytes){user->cards[i].data, user->cards[i].len}, id);
+        status = imp_index_add(tx, accounts->card,
+                               (imp_bytes){user->cards[i].data, user->cards[i].len}, &id);
         if (status == IMP_EXISTS)
             return imp_error_set(error, IMP_EXISTS, "the card belongs to another user");
     }
@@ -153,17 +113,9 @@ imp_status user_put_tx(struct accounts *accounts, imp_tx *tx,
         status = index_add(accounts, tx, after, error);
     if (status == IMP_EXISTS)
         return status; /* says why */
-    if (status == IMP_OK) {
-        size_t length = imprimatur__accounts__user__get_packed_size(after);
-        uint8_t *packed = imp_tx_alloc(tx, length);
-        status = packed == NULL ? IMP_LIMIT : IMP_OK;
-        if (status == IMP_OK) {
-            imprimatur__accounts__user__pack(after, packed);
-            status = imp_tx_put(tx, accounts->user, (imp_bytes){after->id.data, after->id.len},
-                                (imp_bytes){packed, length});
-            imp_wipe(packed, length);
-        }
-    }
+    if (status == IMP_OK)
+        status =
+            imp_message_put(tx, accounts->user, (imp_bytes){after->id.data, after->id.len}, after);
     return status == IMP_OK ? IMP_OK
                             : imp_error_set(error, status, "the user can't be written (%s)",
                                             imp_status_name(status));

@@ -2,37 +2,28 @@
 /* accounts-verbs.c - imprimctl user add, list, show, set, remove, may. */
 #include "accounts.h"
 
-#include <imprimatur/control.h>
+#include <imprimatur/record-verbs.h>
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-enum change_kind { CHANGE_ADD, CHANGE_SET, CHANGE_REMOVE, CHANGE_MAY };
 
 /* A change on its way: secrets are asked for, hashed on a worker, then written. */
 struct change {
+    imp_record_change base;
     struct accounts *accounts;
-    imp_request *request;
-    enum change_kind kind;
-    imp_id new_id;
-    char name[IMP_NAME_MAX];
-    uint32_t uid;
     bool asks_card, asks_pin, asks_password;
     bool drops_cards, has_enabled, enabled;
     uint8_t card[IMP_HASH_SIZE];
     char pin_secret[ACCOUNTS_SECRET_MAX], password_secret[ACCOUNTS_SECRET_MAX];
     char pin[ACCOUNTS_PHC_SIZE], password[ACCOUNTS_PHC_SIZE];
     imp_status hashed;
-    char right[ACCOUNTS_RIGHT_MAX + 1];
+    char right[ACCOUNTS_RIGHT_MAX + 1]; /* `user may`; else empty */
     bool revokes;
 };
 
 static void change_finish(struct change *change, imp_status status, const imp_error *error)
 {
-    imp_request_finish(change->request, status, error);
-    imp_wipe(change, sizeof *change);
-    free(change);
+    imp_record_change_end(&change->base, status, error);
 }
 
 /* ---- the commit ---- */
@@ -100,87 +91,42 @@ static imp_status apply(const struct change *change, Imprimatur__Accounts__User 
     return add_card(change, user, cards, error);
 }
 
-static imp_status audit_change(struct change *change, imp_tx *tx, const imp_id *id,
-                               imp_error *error)
+static imp_status audit_change(struct change *change, imp_tx *tx, imp_error *error)
 {
-    static const char *const actions[] = {"user.add", "user.set", "user.remove", "user.may"};
     char detail[160];
     snprintf(detail, sizeof detail, "card=%d pin=%d password=%d%s%s%s", change->asks_card,
              change->asks_pin, change->asks_password, change->right[0] != '\0' ? " right=" : "",
              change->right, change->revokes ? " revoked=1" : "");
-    imp_audit_event event = {.size = sizeof event,
-                             .action = actions[change->kind],
-                             .has_actor_uid = true,
-                             .actor_uid = change->uid,
-                             .place_kind = "control",
-                             .object_kind = "user",
-                             .object = *id,
-                             .detail = detail};
-    return imp_audit_append_tx(change->accounts->self, tx, &event, error);
+    return imp_record_change_audit_tx(&change->base, tx, detail, error);
 }
 
-static imp_status change_run(imp_tx *tx, void *arg, imp_error *error)
+static imp_status change_tx(void *instance, imp_tx *tx, imp_record_change *base, imp_error *error)
 {
-    struct change *change = arg;
-    struct accounts *accounts = change->accounts;
-    Imprimatur__Accounts__User *before = NULL, after;
+    struct change *change = (struct change *)base;
+    struct accounts *accounts = instance;
+    Imprimatur__Accounts__User after = IMPRIMATUR__ACCOUNTS__USER__INIT, *before = NULL;
     Imprimatur__Accounts__Grant *grants[ACCOUNTS_GRANTS_MAX], fresh;
     ProtobufCBinaryData cards[ACCOUNTS_CARDS_MAX];
-    imp_id id = change->new_id;
-    imp_status status;
-    if (change->kind == CHANGE_ADD) {
-        imprimatur__accounts__user__init(&after);
-        after.id = (ProtobufCBinaryData){sizeof id.bytes, id.bytes};
-        after.name = change->name;
+    imp_status status = IMP_OK;
+    if (base->is_add) {
+        after.id = imp_id_field(&base->id);
+        after.name = base->name;
         after.created = imp_now();
-    } else {
-        status = user_find_tx(accounts, tx, change->name, &id);
-        if (status == IMP_OK)
-            status = user_get_tx(accounts, tx, &id, &before);
-        if (status != IMP_OK)
-            return imp_error_set(error, status,
-                                 status == IMP_NOT_FOUND ? "there is no user of that name"
-                                                         : "the user's record does not read");
+    } else if ((before = user_get_tx(accounts, tx, &base->id, &status)) != NULL) {
         after = *before;
+    } else {
+        return imp_error_set(error, status, "the user's record does not read (%s)",
+                             imp_status_name(status));
     }
-    switch (change->kind) {
-    case CHANGE_REMOVE: status = user_remove_tx(accounts, tx, before, error); break;
-    case CHANGE_MAY:
-        status = change_grant(change, &after, grants, &fresh, error);
+    if (base->is_remove) {
+        status = user_remove_tx(accounts, tx, before, error);
+    } else {
+        status = change->right[0] != '\0' ? change_grant(change, &after, grants, &fresh, error)
+                                          : apply(change, &after, cards, error);
         if (status == IMP_OK)
             status = user_put_tx(accounts, tx, before, &after, error);
-        break;
-    default:
-        status = apply(change, &after, cards, error);
-        if (status == IMP_OK)
-            status = user_put_tx(accounts, tx, before, &after, error);
     }
-    if (status == IMP_OK)
-        status = audit_change(change, tx, &id, error);
-    user_free(before);
-    return status;
-}
-
-static void change_done(imp_status status, const imp_error *error, void *arg)
-{
-    struct change *change = arg;
-    if (status == IMP_OK && change->kind == CHANGE_ADD) {
-        imp_row_begin(change->request, true);
-        imp_field_id(change->request, "user", change->new_id);
-        imp_field_text(change->request, "name", change->name);
-    }
-    change_finish(change, status, error);
-}
-
-static void change_write(struct change *change)
-{
-    imp_error error;
-    imp_status status =
-        imp_store_write(change->accounts->self, IMP_WRITE_CONTROL, change_run, change_done, change);
-    if (status != IMP_OK) {
-        imp_error_set(&error, status, "the store is busy; try again");
-        change_finish(change, status, &error);
-    }
+    return status == IMP_OK ? audit_change(change, tx, error) : status;
 }
 
 /* ---- secrets ---- */
@@ -203,7 +149,7 @@ static void hash_done(void *arg, bool was_cancelled)
     struct change *change = arg;
     imp_error error;
     if (!was_cancelled && change->hashed == IMP_OK) {
-        change_write(change);
+        imp_record_change_write(&change->base);
         return;
     }
     imp_status status = was_cancelled ? IMP_UNAVAILABLE : change->hashed;
@@ -276,69 +222,88 @@ static void answered(imp_request *request, const char *const *values, uint32_t c
     if (status != IMP_OK) {
         change_finish(change, status, &error);
     } else if (!change->asks_pin && !change->asks_password) {
-        change_write(change);
-    } else if (imp_work(change->accounts->self, hash_run, hash_done, change) == NULL) {
+        imp_record_change_write(&change->base);
+    } else if (imp_work(change->base.self, hash_run, hash_done, change) == NULL) {
         imp_error_set(&error, IMP_BUSY, "too much waits for the workers; try again");
         change_finish(change, IMP_BUSY, &error);
     }
 }
 
+/* ---- what the records are ---- */
+
+static imp_table *records(void *instance)
+{
+    return ((struct accounts *)instance)->user;
+}
+
+static imp_status find_tx(void *instance, imp_tx *tx, const char *name, imp_id *id)
+{
+    return user_find_tx(instance, tx, name, id);
+}
+
+static imp_status row(void *instance, imp_tx *tx, imp_request *request, imp_bytes value,
+                      bool is_single)
+{
+    (void)instance;
+    const Imprimatur__Accounts__User *user = imp_message_decode(tx, USER_TYPE, value);
+    if (user == NULL)
+        return IMP_CORRUPT;
+    imp_row_begin(request, is_single);
+    imp_field_text(request, "name", user->name);
+    imp_field_id(request, "user", imp_id_of_field(user->id));
+    imp_field_bool(request, "enabled", !user->is_disabled);
+    imp_field_integer(request, "cards", (int64_t)user->n_cards);
+    imp_field_bool(request, "pin", user->pin[0] != '\0');
+    imp_field_bool(request, "password", user->password[0] != '\0');
+    if (is_single) {
+        imp_field_time(request, "created", user->created);
+        for (size_t i = 0; i < user->n_grants; i++)
+            imp_field_text(request, "right", user->grants[i]->right);
+    }
+    return IMP_OK;
+}
+
+static const imp_record_kind user_kind = {.size = sizeof(imp_record_kind),
+                                          .noun = "user",
+                                          .argument = "USER",
+                                          .table = records,
+                                          .find_tx = find_tx,
+                                          .change_tx = change_tx,
+                                          .row = row};
+
 /* ---- the verbs ---- */
 
 static struct change *change_begin(struct accounts *accounts, imp_request *request,
-                                   enum change_kind kind)
+                                   const char *action)
 {
-    imp_error error;
-    const char *name = imp_request_value(request, "USER", 0);
-    struct change *change = calloc(1, sizeof *change);
-    if (change == NULL) {
-        imp_error_set(&error, IMP_LIMIT, "out of memory");
-        imp_request_finish(request, IMP_LIMIT, &error);
-        return NULL;
-    }
-    change->accounts = accounts;
-    change->request = request;
-    change->kind = kind;
-    change->new_id = imp_id_new();
-    change->uid = imp_request_uid(request);
-    if (!imp_name_is_valid(name)) {
-        imp_error_set(&error, IMP_INVALID,
-                      "a user's name has 1 to %d bytes, no blanks at its ends and no control "
-                      "characters",
-                      IMP_NAME_MAX - 1);
-        change_finish(change, IMP_INVALID, &error);
-        return NULL;
-    }
-    snprintf(change->name, sizeof change->name, "%s", name);
+    struct change *change = (struct change *)imp_record_change_begin(
+        accounts->self, request, &user_kind, action, sizeof *change);
+    if (change != NULL)
+        change->accounts = accounts;
     return change;
 }
 
-static void add_or_set(struct accounts *accounts, imp_request *request, enum change_kind kind)
+static void add_or_set(struct accounts *accounts, imp_request *request, const char *action)
 {
-    imp_error error;
-    struct change *change = change_begin(accounts, request, kind);
+    imp_error error = {0};
+    struct change *change = change_begin(accounts, request, action);
     if (change == NULL)
         return;
     change->asks_card = imp_request_value(request, "card", 0) != NULL;
     change->asks_pin = imp_request_value(request, "pin", 0) != NULL;
     change->asks_password = imp_request_value(request, "password", 0) != NULL;
     change->drops_cards = imp_request_value(request, "no-cards", 0) != NULL;
-    const char *enabled = imp_request_value(request, "enabled", 0);
-    change->has_enabled = enabled != NULL;
-    if (enabled != NULL) {
-        change->enabled = strcmp(enabled, "yes") == 0;
-        if (!change->enabled && strcmp(enabled, "no") != 0) {
-            imp_error_set(&error, IMP_INVALID, "--enabled: found \"%s\", expected yes or no",
-                          enabled);
-            change_finish(change, IMP_INVALID, &error);
-            return;
-        }
+    imp_status status =
+        imp_request_switch(request, "enabled", &change->has_enabled, &change->enabled, &error);
+    if (status != IMP_OK) {
+        change_finish(change, status, &error);
+        return;
     }
     char names[32];
     snprintf(names, sizeof names, "%s%s%s", change->asks_card ? "card " : "",
              change->asks_pin ? "pin " : "", change->asks_password ? "password " : "");
     if (names[0] == '\0') {
-        change_write(change);
+        imp_record_change_write(&change->base);
         return;
     }
     names[strlen(names) - 1] = '\0';
@@ -348,28 +313,28 @@ static void add_or_set(struct accounts *accounts, imp_request *request, enum cha
 static void verb_add(imp_self *self, void *instance, imp_request *request)
 {
     (void)self;
-    add_or_set(instance, request, CHANGE_ADD);
+    add_or_set(instance, request, "add");
 }
 
 static void verb_set(imp_self *self, void *instance, imp_request *request)
 {
     (void)self;
-    add_or_set(instance, request, CHANGE_SET);
+    add_or_set(instance, request, "set");
 }
 
 static void verb_remove(imp_self *self, void *instance, imp_request *request)
 {
     (void)self;
-    struct change *change = change_begin(instance, request, CHANGE_REMOVE);
+    struct change *change = change_begin(instance, request, "remove");
     if (change != NULL)
-        change_write(change);
+        imp_record_change_write(&change->base);
 }
 
 static void verb_may(imp_self *self, void *instance, imp_request *request)
 {
     (void)self;
     imp_error error;
-    struct change *change = change_begin(instance, request, CHANGE_MAY);
+    struct change *change = change_begin(instance, request, "may");
     if (change == NULL)
         return;
     const char *right = imp_request_value(request, "RIGHT", 0);
@@ -383,75 +348,19 @@ static void verb_may(imp_self *self, void *instance, imp_request *request)
     }
     snprintf(change->right, sizeof change->right, "%s", right);
     change->revokes = imp_request_value(request, "revoke", 0) != NULL;
-    change_write(change);
-}
-
-static void user_row(imp_request *request, const Imprimatur__Accounts__User *user, bool is_single)
-{
-    imp_id id = {{0}};
-    if (user->id.len == sizeof id.bytes)
-        memcpy(id.bytes, user->id.data, sizeof id.bytes);
-    imp_row_begin(request, is_single);
-    imp_field_text(request, "name", user->name);
-    imp_field_id(request, "user", id);
-    imp_field_bool(request, "enabled", !user->is_disabled);
-    imp_field_integer(request, "cards", (int64_t)user->n_cards);
-    imp_field_bool(request, "pin", user->pin[0] != '\0');
-    imp_field_bool(request, "password", user->password[0] != '\0');
-    if (is_single) {
-        imp_field_time(request, "created", user->created);
-        for (size_t i = 0; i < user->n_grants; i++)
-            imp_field_text(request, "right", user->grants[i]->right);
-    }
+    imp_record_change_write(&change->base);
 }
 
 static void verb_show(imp_self *self, void *instance, imp_request *request)
 {
-    struct accounts *accounts = instance;
-    Imprimatur__Accounts__User *user = NULL;
-    imp_error error = {0};
-    imp_tx *tx;
-    imp_id id;
-    imp_status status = imp_store_read_begin(self, &tx, &error);
-    if (status == IMP_OK) {
-        status = user_find_tx(accounts, tx, imp_request_value(request, "USER", 0), &id);
-        if (status == IMP_OK)
-            status = user_get_tx(accounts, tx, &id, &user);
-        if (status == IMP_OK)
-            user_row(request, user, true);
-        else
-            imp_error_set(&error, status, "there is no user of that name");
-        imp_store_read_end(tx);
-    }
-    user_free(user);
-    imp_request_finish(request, status, &error);
+    (void)instance;
+    imp_record_show(self, request, &user_kind);
 }
 
 static void verb_list(imp_self *self, void *instance, imp_request *request)
 {
-    struct accounts *accounts = instance;
-    imp_error error = {0};
-    imp_tx *tx;
-    imp_cursor *cursor;
-    imp_bytes key, value;
-    imp_status status = imp_store_read_begin(self, &tx, &error);
-    if (status == IMP_OK) {
-        status = imp_cursor_open(tx, accounts->user, (imp_bytes){NULL, 0}, &cursor);
-        if (status == IMP_OK) {
-            while ((status = imp_cursor_next(cursor, &key, &value)) == IMP_OK) {
-                Imprimatur__Accounts__User *user =
-                    imprimatur__accounts__user__unpack(NULL, value.length, value.data);
-                if (user != NULL)
-                    user_row(request, user, false);
-                user_free(user);
-            }
-            imp_cursor_close(cursor);
-        }
-        status = status == IMP_NOT_FOUND ? IMP_OK
-                                         : imp_error_set(&error, status, "the users do not read");
-        imp_store_read_end(tx);
-    }
-    imp_request_finish(request, status, &error);
+    (void)instance;
+    imp_record_list(self, request, &user_kind);
 }
 
 static const imp_verb_spec verbs[] = {
@@ -464,8 +373,8 @@ static const imp_verb_spec verbs[] = {
     {.size = sizeof(imp_verb_spec),
      .words = "user list",
      .arguments = "",
-     .options = "",
-     .help = "list all users",
+     .options = IMP_RECORD_LIST_OPTIONS,
+     .help = "list users",
      .run = verb_list},
     {.size = sizeof(imp_verb_spec),
      .words = "user show",
@@ -495,8 +404,6 @@ static const imp_verb_spec verbs[] = {
 
 imp_status accounts_verbs_add(struct accounts *accounts, imp_error *error)
 {
-    imp_status status = IMP_OK;
-    for (size_t i = 0; status == IMP_OK && i < sizeof verbs / sizeof *verbs; i++)
-        status = imp_verb_add(accounts->self, &verbs[i], error);
-    return status;
+    return imp_record_verbs_add(accounts->self, &user_kind, verbs, sizeof verbs / sizeof *verbs,
+                                error);
 }

@@ -63,8 +63,7 @@ static void export_user(const Imprimatur__Accounts__User *user, imp_principal *p
     uint32_t size = principal->size < sizeof *principal ? principal->size : sizeof *principal;
     imp_principal full = {.size = size, .kind = IMP_PRINCIPAL_USER};
     full.is_enabled = !user->is_disabled;
-    if (user->id.len == sizeof full.id.bytes)
-        memcpy(full.id.bytes, user->id.data, sizeof full.id.bytes);
+    full.id = imp_id_of_field(user->id);
     snprintf(full.name, sizeof full.name, "%s", user->name);
     memcpy(principal, &full, size);
 }
@@ -83,11 +82,10 @@ static imp_status principal_read(struct accounts *accounts, const char *name, co
     else
         status = user_find_tx(accounts, tx, name, &id);
     if (status == IMP_OK)
-        status = user_get_tx(accounts, tx, &id, &user);
-    imp_store_read_end(tx);
-    if (status == IMP_OK)
+        user = user_get_tx(accounts, tx, &id, &status);
+    if (user != NULL)
         export_user(user, principal);
-    user_free(user);
+    imp_store_read_end(tx);
     return status;
 }
 
@@ -124,14 +122,13 @@ static bool service_may(imp_self *provider, const imp_id *principal, const char 
                         const imp_id *unit)
 {
     struct accounts *accounts = imp_self_instance(provider);
-    Imprimatur__Accounts__User *user = NULL;
     imp_tx *tx;
     bool may = false;
+    imp_status status;
     if (imp_store_read_begin(accounts->self, &tx, NULL) != IMP_OK)
         return false;
-    imp_status status = user_get_tx(accounts, tx, principal, &user);
-    imp_store_read_end(tx);
-    for (size_t i = 0; status == IMP_OK && !user->is_disabled && i < user->n_grants; i++) {
+    const Imprimatur__Accounts__User *user = user_get_tx(accounts, tx, principal, &status);
+    for (size_t i = 0; user != NULL && !user->is_disabled && i < user->n_grants; i++) {
         const Imprimatur__Accounts__Grant *grant = user->grants[i];
         if (strcmp(grant->right, right) == 0 &&
             (grant->unit.len == 0 ||
@@ -139,7 +136,7 @@ static bool service_may(imp_self *provider, const imp_id *principal, const char 
               memcmp(grant->unit.data, unit->bytes, sizeof unit->bytes) == 0)))
             may = true;
     }
-    user_free(user);
+    imp_store_read_end(tx);
     return may;
 }
 

@@ -13,6 +13,7 @@
 #include <imprimatur/accounts.h>
 #include <imprimatur/audit.h>
 #include <imprimatur/loop.h>
+#include <imprimatur/message.h>
 #include <imprimatur/metrics.h>
 #include <imprimatur/store.h>
 #include <pthread.h>
@@ -24,6 +25,8 @@
 #define ACCOUNTS_GRANTS_MAX 64
 #define ACCOUNTS_RIGHT_MAX 63
 #define ACCOUNTS_PHC_SIZE 128 /* an encoded argon2id hash of our parameters and its NUL */
+
+#define USER_TYPE (&imprimatur__accounts__user__descriptor)
 
 struct accounts_conf {
     bool strip_domain;
@@ -62,8 +65,9 @@ imp_status accounts_name_hash(struct accounts *accounts, const char *name,
  * is left or too much. */
 imp_status accounts_card_hash(struct accounts *accounts, const char *card,
                               uint8_t hash[IMP_HASH_SIZE]);
-imp_status user_get_tx(struct accounts *accounts, imp_tx *tx, const imp_id *id,
-                       Imprimatur__Accounts__User **user);
+/* The record, in memory of `tx`, which is wiped when it ends; NULL with *status. */
+Imprimatur__Accounts__User *user_get_tx(struct accounts *accounts, imp_tx *tx, const imp_id *id,
+                                        imp_status *status);
 imp_status user_find_tx(struct accounts *accounts, imp_tx *tx, const char *name, imp_id *id);
 imp_status user_find_card_tx(struct accounts *accounts, imp_tx *tx,
                              const uint8_t hash[IMP_HASH_SIZE], imp_id *id);
@@ -73,8 +77,6 @@ imp_status user_put_tx(struct accounts *accounts, imp_tx *tx,
                        const Imprimatur__Accounts__User *after, imp_error *error);
 imp_status user_remove_tx(struct accounts *accounts, imp_tx *tx,
                           const Imprimatur__Accounts__User *user, imp_error *error);
-/* Frees a record and wipes the secrets in it. */
-void user_free(Imprimatur__Accounts__User *user);
 
 /* ---- accounts-secret.c ---- */
 

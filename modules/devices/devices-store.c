@@ -2,14 +2,10 @@
 /* devices-store.c - device records and their index rows, which always change together. */
 #include "devices.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include <imprimatur/index.h>
 
-static imp_bytes id_key(const imp_id *id)
-{
-    return (imp_bytes){id->bytes, sizeof id->bytes};
-}
+#include <stdio.h>
+#include <string.h>
 
 static void name_hash(struct devices *devices, const char *name, uint8_t hash[IMP_HASH_SIZE])
 {
@@ -26,45 +22,21 @@ static void range_hash(struct devices *devices, const imp_network *range,
     imp_keyed_hash(devices->self, "range", (imp_bytes){bytes, sizeof bytes}, hash);
 }
 
-static imp_status id_read(imp_status status, imp_bytes value, imp_id *id)
+Imprimatur__Devices__Device *device_get_tx(struct devices *devices, imp_tx *tx, const imp_id *id,
+                                           imp_status *status)
 {
-    if (status != IMP_OK)
-        return status;
-    if (value.length != sizeof id->bytes)
-        return IMP_CORRUPT;
-    memcpy(id->bytes, value.data, sizeof id->bytes);
-    return IMP_OK;
-}
-
-imp_status device_get_tx(struct devices *devices, imp_tx *tx, const imp_id *id,
-                         Imprimatur__Devices__Device **record)
-{
-    imp_bytes value;
-    imp_status status = imp_tx_get(tx, devices->device, id_key(id), &value);
-    if (status != IMP_OK)
-        return status;
-    *record = imprimatur__devices__device__unpack(NULL, value.length, value.data);
-    return *record == NULL ? IMP_CORRUPT : IMP_OK;
-}
-
-void device_free(Imprimatur__Devices__Device *record)
-{
-    if (record != NULL)
-        imprimatur__devices__device__free_unpacked(record, NULL);
+    return imp_message_get(tx, devices->device, imp_id_bytes(id), DEVICE_TYPE, status);
 }
 
 imp_status device_find_tx(struct devices *devices, imp_tx *tx, const char *name, imp_id *id)
 {
     uint8_t hash[IMP_HASH_SIZE];
-    imp_bytes value;
-    if (imp_id_parse(name, id) == IMP_OK &&
-        imp_tx_get(tx, devices->device, id_key(id), &value) == IMP_OK)
-        return IMP_OK;
-    if (strlen(name) >= IMP_NAME_MAX)
-        return IMP_NOT_FOUND;
-    name_hash(devices, name, hash);
-    return id_read(imp_tx_get(tx, devices->name, (imp_bytes){hash, sizeof hash}, &value), value,
-                   id);
+    imp_bytes key = {NULL, 0};
+    if (strlen(name) < IMP_NAME_MAX) {
+        name_hash(devices, name, hash);
+        key = (imp_bytes){hash, sizeof hash};
+    }
+    return imp_index_find(tx, devices->device, name, devices->name, key, id);
 }
 
 imp_status device_find_address_tx(struct devices *devices, imp_tx *tx, const char *address,
@@ -80,8 +52,7 @@ imp_status device_find_address_tx(struct devices *devices, imp_tx *tx, const cha
             continue; /* no range of this length exists */
         imp_network_shorten(&range, (uint8_t)length);
         range_hash(devices, &range, hash);
-        imp_status status = id_read(
-            imp_tx_get(tx, devices->range, (imp_bytes){hash, sizeof hash}, &value), value, id);
+        imp_status status = imp_index_get(tx, devices->range, (imp_bytes){hash, sizeof hash}, id);
         if (status != IMP_NOT_FOUND)
             return status;
     }
@@ -108,46 +79,50 @@ static imp_status length_count(struct devices *devices, imp_tx *tx, const imp_ne
     return imp_tx_put(tx, devices->length, key, (imp_bytes){&count, sizeof count});
 }
 
+/* Adds or removes the index row of a range, and counts it. */
+static imp_status range_change(struct devices *devices, imp_tx *tx, const char *text,
+                               const imp_id *id, bool is_adding, imp_error *error)
+{
+    uint8_t hash[IMP_HASH_SIZE];
+    imp_network range;
+    imp_status status = imp_network_parse(text, &range, error);
+    if (status != IMP_OK)
+        return status;
+    range_hash(devices, &range, hash);
+    const imp_bytes key = {hash, sizeof hash};
+    if (!is_adding)
+        status = imp_tx_delete(tx, devices->range, key);
+    else /* the same range twice would be counted twice */
+        status = imp_tx_insert(tx, devices->range, key, imp_id_bytes(id));
+    return status == IMP_OK ? length_count(devices, tx, &range, is_adding ? 1 : -1) : status;
+}
+
 static imp_status index_remove(struct devices *devices, imp_tx *tx,
                                const Imprimatur__Devices__Device *record)
 {
     uint8_t hash[IMP_HASH_SIZE];
+    imp_id id = imp_id_of_field(record->id);
     name_hash(devices, record->name, hash);
-    imp_status status = imp_tx_delete(tx, devices->name, (imp_bytes){hash, sizeof hash});
-    for (size_t i = 0; status == IMP_OK && i < record->n_ranges; i++) {
-        imp_network range;
-        status = imp_network_parse(record->ranges[i], &range, NULL);
-        if (status != IMP_OK)
-            return IMP_CORRUPT;
-        range_hash(devices, &range, hash);
-        status = imp_tx_delete(tx, devices->range, (imp_bytes){hash, sizeof hash});
-        if (status == IMP_OK)
-            status = length_count(devices, tx, &range, -1);
-    }
-    return status;
+    imp_status status = imp_index_remove(tx, devices->name, (imp_bytes){hash, sizeof hash}, &id);
+    for (size_t i = 0; status == IMP_OK && i < record->n_ranges; i++)
+        status = range_change(devices, tx, record->ranges[i], &id, false, NULL);
+    return status == IMP_INVALID ? IMP_CORRUPT : status;
 }
 
 static imp_status index_add(struct devices *devices, imp_tx *tx,
                             const Imprimatur__Devices__Device *record, imp_error *error)
 {
     uint8_t hash[IMP_HASH_SIZE];
-    imp_bytes id = {record->id.data, record->id.len};
+    imp_id id = imp_id_of_field(record->id);
     name_hash(devices, record->name, hash);
-    imp_status status = imp_tx_insert(tx, devices->name, (imp_bytes){hash, sizeof hash}, id);
+    imp_status status = imp_index_add(tx, devices->name, (imp_bytes){hash, sizeof hash}, &id);
     if (status == IMP_EXISTS)
         return imp_error_set(error, IMP_EXISTS, "device %s is there already", record->name);
     for (size_t i = 0; status == IMP_OK && i < record->n_ranges; i++) {
-        imp_network range;
-        status = imp_network_parse(record->ranges[i], &range, error);
-        if (status != IMP_OK)
-            return status;
-        range_hash(devices, &range, hash);
-        status = imp_tx_insert(tx, devices->range, (imp_bytes){hash, sizeof hash}, id);
+        status = range_change(devices, tx, record->ranges[i], &id, true, error);
         if (status == IMP_EXISTS)
             return imp_error_set(error, IMP_EXISTS, "range %s belongs to another device",
                                  record->ranges[i]);
-        if (status == IMP_OK)
-            status = length_count(devices, tx, &range, 1);
     }
     return status;
 }
@@ -161,16 +136,9 @@ imp_status device_put_tx(struct devices *devices, imp_tx *tx,
         status = index_add(devices, tx, after, error);
     if (status == IMP_EXISTS || status == IMP_INVALID)
         return status; /* says why */
-    if (status == IMP_OK) {
-        size_t length = imprimatur__devices__device__get_packed_size(after);
-        uint8_t *packed = imp_tx_alloc(tx, length);
-        status = packed == NULL ? IMP_LIMIT : IMP_OK;
-        if (status == IMP_OK) {
-            imprimatur__devices__device__pack(after, packed);
-            status = imp_tx_put(tx, devices->device, (imp_bytes){after->id.data, after->id.len},
-                                (imp_bytes){packed, length});
-        }
-    }
+    if (status == IMP_OK)
+        status =
+            imp_message_put(tx, devices->device, (imp_bytes){after->id.data, after->id.len}, after);
     return status == IMP_OK ? IMP_OK
                             : imp_error_set(error, status, "device %s can't be written (%s)",
                                             after->name, imp_status_name(status));
@@ -191,8 +159,7 @@ void device_export(const Imprimatur__Devices__Device *record, imp_device *device
 {
     uint32_t size = device->size < sizeof *device ? device->size : sizeof *device;
     imp_device full = {.size = size, .is_enabled = !record->is_disabled};
-    if (record->id.len == sizeof full.id.bytes)
-        memcpy(full.id.bytes, record->id.data, sizeof full.id.bytes);
+    full.id = imp_id_of_field(record->id);
     snprintf(full.name, sizeof full.name, "%s", record->name);
     full.capabilities = record->capabilities;
     for (size_t i = 0; i < record->n_uris && i < IMP_DEVICE_URIS_MAX; i++)

@@ -2,30 +2,21 @@
 /* devices-verbs.c - imprimctl device add, list, show, set, remove. */
 #include "devices.h"
 
-#include <imprimatur/audit.h>
-#include <imprimatur/control.h>
+#include <imprimatur/record-verbs.h>
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-enum change_kind { CHANGE_ADD, CHANGE_SET, CHANGE_REMOVE };
 
 /* A change on its way through the writer. What the person asked for is copied; the record itself is
  * read and changed inside the closure, so that it may run again. */
 struct change {
-    struct devices *devices;
-    imp_request *request;
-    enum change_kind kind;
-    imp_id new_id;
-    char name[IMP_NAME_MAX];
+    imp_record_change base;
     bool has_uris, has_ranges, has_pjl, pjl, has_enabled, enabled;
     size_t uri_count, range_count;
     char *uris[IMP_DEVICE_URIS_MAX];
     char *ranges[DEVICES_RANGES_MAX];
     char uri_text[IMP_DEVICE_URIS_MAX][IMP_URI_MAX];
     char range_text[DEVICES_RANGES_MAX][IMP_NETWORK_TEXT_SIZE];
-    uint32_t uid;
 };
 
 static void apply(const struct change *change, Imprimatur__Devices__Device *record)
@@ -45,70 +36,35 @@ static void apply(const struct change *change, Imprimatur__Devices__Device *reco
         record->is_disabled = !change->enabled;
 }
 
-static imp_status audit_change(struct change *change, imp_tx *tx, const imp_id *id,
-                               imp_error *error)
+static imp_status change_tx(void *instance, imp_tx *tx, imp_record_change *base, imp_error *error)
 {
-    static const char *const actions[] = {"device.add", "device.set", "device.remove"};
-    imp_audit_event event = {.size = sizeof event,
-                             .action = actions[change->kind],
-                             .has_actor_uid = true,
-                             .actor_uid = change->uid,
-                             .place_kind = "control",
-                             .object_kind = "device",
-                             .object = *id,
-                             .result = IMP_OK};
-    return imp_audit_append_tx(change->devices->self, tx, &event, error);
-}
-
-static imp_status change_run(imp_tx *tx, void *arg, imp_error *error)
-{
-    struct change *change = arg;
-    Imprimatur__Devices__Device *record = NULL;
-    imp_id id = change->new_id;
-    imp_status status;
-    if (change->kind == CHANGE_ADD) {
-        Imprimatur__Devices__Device fresh = IMPRIMATUR__DEVICES__DEVICE__INIT;
-        fresh.id = (ProtobufCBinaryData){sizeof id.bytes, id.bytes};
-        fresh.name = change->name;
-        fresh.created = imp_now();
-        apply(change, &fresh);
-        status = device_put_tx(change->devices, tx, NULL, &fresh, error);
+    struct change *change = (struct change *)base;
+    struct devices *devices = instance;
+    Imprimatur__Devices__Device after = IMPRIMATUR__DEVICES__DEVICE__INIT, *before = NULL;
+    imp_status status = IMP_OK;
+    if (base->is_add) {
+        after.id = imp_id_field(&base->id);
+        after.name = base->name;
+        after.created = imp_now();
+    } else if ((before = device_get_tx(devices, tx, &base->id, &status)) != NULL) {
+        after = *before;
     } else {
-        status = device_find_tx(change->devices, tx, change->name, &id);
-        if (status == IMP_OK)
-            status = device_get_tx(change->devices, tx, &id, &record);
-        if (status != IMP_OK)
-            return imp_error_set(error, status, "device %s: %s", change->name,
-                                 status == IMP_NOT_FOUND ? "there is none of that name"
-                                                         : "its record does not read");
-        if (change->kind == CHANGE_REMOVE) {
-            status = device_remove_tx(change->devices, tx, record, error);
-        } else {
-            Imprimatur__Devices__Device changed = *record;
-            apply(change, &changed);
-            status = device_put_tx(change->devices, tx, record, &changed, error);
-        }
-        device_free(record);
+        return imp_error_set(error, status, "device %s: its record does not read (%s)", base->name,
+                             imp_status_name(status));
     }
-    return status == IMP_OK ? audit_change(change, tx, &id, error) : status;
-}
-
-static void change_done(imp_status status, const imp_error *error, void *arg)
-{
-    struct change *change = arg;
-    if (status == IMP_OK && change->kind == CHANGE_ADD) {
-        imp_row_begin(change->request, true);
-        imp_field_id(change->request, "device", change->new_id);
-        imp_field_text(change->request, "name", change->name);
+    if (base->is_remove) {
+        status = device_remove_tx(devices, tx, before, error);
+    } else {
+        apply(change, &after);
+        status = device_put_tx(devices, tx, before, &after, error);
     }
-    imp_request_finish(change->request, status, error);
-    free(change);
+    return status == IMP_OK ? imp_record_change_audit_tx(base, tx, NULL, error) : status;
 }
 
 static imp_status take_values(struct change *change, imp_error *error)
 {
     const char *text;
-    for (uint32_t i = 0; (text = imp_request_value(change->request, "uri", i)) != NULL; i++) {
+    for (uint32_t i = 0; (text = imp_request_value(change->base.request, "uri", i)) != NULL; i++) {
         if (i == IMP_DEVICE_URIS_MAX)
             return imp_error_set(error, IMP_INVALID, "a device has at most %d URIs",
                                  IMP_DEVICE_URIS_MAX);
@@ -119,7 +75,8 @@ static imp_status take_values(struct change *change, imp_error *error)
         snprintf(change->uri_text[i], IMP_URI_MAX, "%s", text);
         change->uris[change->uri_count++] = change->uri_text[i];
     }
-    for (uint32_t i = 0; (text = imp_request_value(change->request, "range", i)) != NULL; i++) {
+    for (uint32_t i = 0; (text = imp_request_value(change->base.request, "range", i)) != NULL;
+         i++) {
         imp_network range;
         if (i == DEVICES_RANGES_MAX)
             return imp_error_set(error, IMP_INVALID, "a device has at most %d ranges",
@@ -130,92 +87,33 @@ static imp_status take_values(struct change *change, imp_error *error)
         change->has_ranges = true;
         change->ranges[change->range_count++] = imp_network_format(&range, change->range_text[i]);
     }
-    static const struct {
-        const char *name;
-        size_t has, value;
-    } switches[] = {
-        {"pjl", offsetof(struct change, has_pjl), offsetof(struct change, pjl)},
-        {"enabled", offsetof(struct change, has_enabled), offsetof(struct change, enabled)},
-    };
-    for (size_t i = 0; i < sizeof switches / sizeof *switches; i++) {
-        if ((text = imp_request_value(change->request, switches[i].name, 0)) == NULL)
-            continue;
-        bool is_yes = strcmp(text, "yes") == 0;
-        if (!is_yes && strcmp(text, "no") != 0)
-            return imp_error_set(error, IMP_INVALID, "--%s: found \"%s\", expected yes or no",
-                                 switches[i].name, text);
-        *(bool *)((char *)change + switches[i].has) = true;
-        *(bool *)((char *)change + switches[i].value) = is_yes;
-    }
-    return IMP_OK;
+    imp_status status =
+        imp_request_switch(change->base.request, "pjl", &change->has_pjl, &change->pjl, error);
+    return status != IMP_OK ? status
+                            : imp_request_switch(change->base.request, "enabled",
+                                                 &change->has_enabled, &change->enabled, error);
 }
 
-static void change_start(struct devices *devices, imp_request *request, enum change_kind kind)
+static imp_table *records(void *instance)
 {
-    imp_error error = {0};
-    imp_status status;
-    const char *name = imp_request_value(request, "DEVICE", 0);
-    struct change *change = calloc(1, sizeof *change);
-    if (change == NULL) {
-        status = imp_error_set(&error, IMP_LIMIT, "out of memory");
-        goto refuse;
-    }
-    change->devices = devices;
-    change->request = request;
-    change->kind = kind;
-    change->new_id = imp_id_new();
-    change->uid = imp_request_uid(request);
-    if (!imp_name_is_valid(name)) {
-        status = imp_error_set(&error, IMP_INVALID,
-                               "a device's name has 1 to %d bytes, no blanks at its ends and no "
-                               "control characters",
-                               IMP_NAME_MAX - 1);
-        goto refuse;
-    }
-    snprintf(change->name, sizeof change->name, "%s", name);
-    status = take_values(change, &error);
-    if (status == IMP_OK && kind == CHANGE_ADD && change->uri_count == 0)
-        status =
-            imp_error_set(&error, IMP_INVALID,
-                          "a device needs at least one --uri, such as socket://192.0.2.7:9100");
-    if (status == IMP_OK)
-        status = imp_store_write(devices->self, IMP_WRITE_CONTROL, change_run, change_done, change);
-    if (status == IMP_OK)
-        return;
-    if (error.message[0] == '\0')
-        imp_error_set(&error, status, "the store is busy; try again");
-refuse:
-    free(change);
-    imp_request_finish(request, status, &error);
+    return ((struct devices *)instance)->device;
 }
 
-static void verb_add(imp_self *self, void *instance, imp_request *request)
+static imp_status find_tx(void *instance, imp_tx *tx, const char *name, imp_id *id)
 {
-    (void)self;
-    change_start(instance, request, CHANGE_ADD);
+    return device_find_tx(instance, tx, name, id);
 }
 
-static void verb_set(imp_self *self, void *instance, imp_request *request)
+static imp_status row(void *instance, imp_tx *tx, imp_request *request, imp_bytes value,
+                      bool is_single)
 {
-    (void)self;
-    change_start(instance, request, CHANGE_SET);
-}
-
-static void verb_remove(imp_self *self, void *instance, imp_request *request)
-{
-    (void)self;
-    change_start(instance, request, CHANGE_REMOVE);
-}
-
-static void device_row(imp_request *request, const Imprimatur__Devices__Device *record,
-                       bool is_single)
-{
-    imp_id id = {{0}};
-    if (record->id.len == sizeof id.bytes)
-        memcpy(id.bytes, record->id.data, sizeof id.bytes);
+    (void)instance;
+    const Imprimatur__Devices__Device *record = imp_message_decode(tx, DEVICE_TYPE, value);
+    if (record == NULL)
+        return IMP_CORRUPT;
     imp_row_begin(request, is_single);
     imp_field_text(request, "name", record->name);
-    imp_field_id(request, "device", id);
+    imp_field_id(request, "device", imp_id_of_field(record->id));
     imp_field_bool(request, "enabled", !record->is_disabled);
     imp_field_bool(request, "pjl", (record->capabilities & IMP_DEVICE_SPEAKS_PJL) != 0);
     for (size_t i = 0; i < (is_single ? record->n_uris : record->n_uris > 0 ? 1 : 0); i++)
@@ -224,56 +122,65 @@ static void device_row(imp_request *request, const Imprimatur__Devices__Device *
         imp_field_text(request, "range", record->ranges[i]);
     if (is_single)
         imp_field_time(request, "created", record->created);
+    return IMP_OK;
+}
+
+static const imp_record_kind device_kind = {.size = sizeof(imp_record_kind),
+                                            .noun = "device",
+                                            .argument = "DEVICE",
+                                            .table = records,
+                                            .find_tx = find_tx,
+                                            .change_tx = change_tx,
+                                            .row = row};
+
+/* ---- the verbs ---- */
+
+static void change_start(imp_self *self, imp_request *request, const char *action)
+{
+    imp_error error = {0};
+    struct change *change = (struct change *)imp_record_change_begin(self, request, &device_kind,
+                                                                     action, sizeof *change);
+    if (change == NULL)
+        return;
+    imp_status status = take_values(change, &error);
+    if (status == IMP_OK && change->base.is_add && change->uri_count == 0)
+        status =
+            imp_error_set(&error, IMP_INVALID,
+                          "a device needs at least one --uri, such as socket://192.0.2.7:9100");
+    if (status == IMP_OK)
+        imp_record_change_write(&change->base);
+    else
+        imp_record_change_end(&change->base, status, &error);
+}
+
+static void verb_add(imp_self *self, void *instance, imp_request *request)
+{
+    (void)instance;
+    change_start(self, request, "add");
+}
+
+static void verb_set(imp_self *self, void *instance, imp_request *request)
+{
+    (void)instance;
+    change_start(self, request, "set");
+}
+
+static void verb_remove(imp_self *self, void *instance, imp_request *request)
+{
+    (void)instance;
+    change_start(self, request, "remove");
 }
 
 static void verb_show(imp_self *self, void *instance, imp_request *request)
 {
-    struct devices *devices = instance;
-    Imprimatur__Devices__Device *record = NULL;
-    imp_error error = {0};
-    imp_tx *tx;
-    imp_id id;
-    const char *name = imp_request_value(request, "DEVICE", 0);
-    imp_status status = imp_store_read_begin(self, &tx, &error);
-    if (status == IMP_OK) {
-        status = device_find_tx(devices, tx, name, &id);
-        if (status == IMP_OK)
-            status = device_get_tx(devices, tx, &id, &record);
-        if (status == IMP_OK)
-            device_row(request, record, true);
-        else
-            imp_error_set(&error, status, "device %s: there is none of that name", name);
-        imp_store_read_end(tx);
-    }
-    device_free(record);
-    imp_request_finish(request, status, &error);
+    (void)instance;
+    imp_record_show(self, request, &device_kind);
 }
 
 static void verb_list(imp_self *self, void *instance, imp_request *request)
 {
-    struct devices *devices = instance;
-    imp_error error = {0};
-    imp_tx *tx;
-    imp_cursor *cursor;
-    imp_bytes key, value;
-    imp_status status = imp_store_read_begin(self, &tx, &error);
-    if (status == IMP_OK) {
-        status = imp_cursor_open(tx, devices->device, (imp_bytes){NULL, 0}, &cursor);
-        if (status == IMP_OK) {
-            while ((status = imp_cursor_next(cursor, &key, &value)) == IMP_OK) {
-                Imprimatur__Devices__Device *record =
-                    imprimatur__devices__device__unpack(NULL, value.length, value.data);
-                if (record != NULL)
-                    device_row(request, record, false);
-                device_free(record);
-            }
-            imp_cursor_close(cursor);
-        }
-        status = status == IMP_NOT_FOUND ? IMP_OK
-                                         : imp_error_set(&error, status, "the devices do not read");
-        imp_store_read_end(tx);
-    }
-    imp_request_finish(request, status, &error);
+    (void)instance;
+    imp_record_list(self, request, &device_kind);
 }
 
 #define DEVICE_OPTIONS "uri=URI range=CIDR pjl=YES|NO enabled=YES|NO"
@@ -288,8 +195,8 @@ static const imp_verb_spec verbs[] = {
     {.size = sizeof(imp_verb_spec),
      .words = "device list",
      .arguments = "",
-     .options = "",
-     .help = "list all devices",
+     .options = IMP_RECORD_LIST_OPTIONS,
+     .help = "list devices",
      .run = verb_list},
     {.size = sizeof(imp_verb_spec),
      .words = "device show",
@@ -313,8 +220,6 @@ static const imp_verb_spec verbs[] = {
 
 imp_status devices_verbs_add(struct devices *devices, imp_error *error)
 {
-    imp_status status = IMP_OK;
-    for (size_t i = 0; status == IMP_OK && i < sizeof verbs / sizeof *verbs; i++)
-        status = imp_verb_add(devices->self, &verbs[i], error);
-    return status;
+    return imp_record_verbs_add(devices->self, &device_kind, verbs, sizeof verbs / sizeof *verbs,
+                                error);
 }

@@ -46,11 +46,10 @@ static imp_status look_up(imp_self *provider, finder find, const void *by, imp_d
         return status;
     status = find(devices, tx, by, &id);
     if (status == IMP_OK)
-        status = device_get_tx(devices, tx, &id, &record);
-    imp_store_read_end(tx);
-    if (status == IMP_OK)
+        record = device_get_tx(devices, tx, &id, &status);
+    if (record != NULL)
         device_export(record, device);
-    device_free(record);
+    imp_store_read_end(tx);
     return status;
 }
 

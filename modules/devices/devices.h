@@ -13,10 +13,12 @@
 #include "modules/devices/devices.pb-c.h"
 
 #include <imprimatur/devices.h>
+#include <imprimatur/message.h>
 #include <imprimatur/network.h>
 #include <imprimatur/store.h>
 
 #define DEVICES_RANGES_MAX 16 /* of one device */
+#define DEVICE_TYPE (&imprimatur__devices__device__descriptor)
 
 struct devices {
     imp_self *self;
@@ -25,9 +27,9 @@ struct devices {
 
 /* ---- devices-store.c ---- */
 
-/* `record` in the transaction that looks; freed with device_free. */
-imp_status device_get_tx(struct devices *devices, imp_tx *tx, const imp_id *id,
-                         Imprimatur__Devices__Device **record);
+/* The record, in memory of `tx`; NULL with *status. */
+Imprimatur__Devices__Device *device_get_tx(struct devices *devices, imp_tx *tx, const imp_id *id,
+                                           imp_status *status);
 imp_status device_find_tx(struct devices *devices, imp_tx *tx, const char *name, imp_id *id);
 imp_status device_find_address_tx(struct devices *devices, imp_tx *tx, const char *address,
                                   imp_id *id);
@@ -38,7 +40,6 @@ imp_status device_put_tx(struct devices *devices, imp_tx *tx,
                          const Imprimatur__Devices__Device *after, imp_error *error);
 imp_status device_remove_tx(struct devices *devices, imp_tx *tx,
                             const Imprimatur__Devices__Device *record, imp_error *error);
-void device_free(Imprimatur__Devices__Device *record);
 void device_export(const Imprimatur__Devices__Device *record, imp_device *device);
 
 /* ---- devices-uri.c ---- */

@@ -32,8 +32,8 @@ class Devices(ServerTest):
             self.ctl("device", "list"), key=lambda d: d["name"])],
             [("Hall", False), ("attic", True)])
         self.ctl("device", "remove", "hall")
-        self.refused("none of that name", "device", "show", "hall")
-        self.refused("none of that name", "device", "remove", "hall")
+        self.refused("no device of that name", "device", "show", "hall")
+        self.refused("no device of that name", "device", "remove", "hall")
         self.ctl("device", "add", "hall", "--uri", "lpd://h/queue", "--range", "198.51.100.0/24")
 
     def test_uris_that_reach_nothing_are_refused(self):
