@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who is who, and what it takes to prove it."""
+import json
 import threading
 
+from harness.damage import tear_row
 from harness.deadline import Deadline
 from harness.lpd import submit
 from harness.site import CARD, CHEAP_HASH, PASSWORD, PIN, PrintTest
@@ -86,3 +88,27 @@ class Accounts(PrintTest):
         self.assert_refused("card: expected", ctl, "user", "add", "b", "--card", stdin="::\n")
         self.assert_refused("no control", ctl, "user", "add", " b")
         self.assertEqual([user["name"] for user in ctl("user", "list")], ["anna"])
+
+    def test_users_are_listed_by_parts_and_around_a_torn_record(self):
+        self.serve()
+        server, ctl = self.server, self.server.ctl
+        for number in range(4):
+            ctl("user", "add", f"person {number}")
+        users = ctl("user", "list")
+        ids = [user["user"] for user in users]
+        self.assertEqual(ids, sorted(ids))
+        status, out, error = server.ctl_run("--json", "user", "list", "--limit", "2")
+        self.assertEqual((status, json.loads(out)), (0, users[:2]))
+        self.assertIn(f"imprimctl user list --after={ids[1]}", error)
+        self.assertEqual(ctl("user", "list", "--after", ids[1]), users[2:])
+        self.assert_refused("expected 1 to 100000", ctl, "user", "list", "--limit", "0")
+        server.stop()
+        tear_row(self, server, "accounts.user", ids[2])
+        server.start()
+        status, out, error = server.ctl_run("--json", "user", "list")
+        self.assertEqual((status, json.loads(out)), (0, users[:2] + users[3:]))
+        self.assertIn("left out, because they do not read: 1", error)
+        server.wait_log("record.unreadable", kind="user", id=ids[2])
+        self.assertIn('imprimatur_accounts_records_unreadable_total{kind="user"} 1',
+                      server.ctl_run("metrics")[1])
+        self.assert_refused("does not read", ctl, "user", "show", ids[2])
