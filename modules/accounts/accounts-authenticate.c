@@ -127,6 +127,7 @@ static imp_status record_run(imp_tx *tx, void *arg, imp_error *error)
                                            : attempt->address[0] != '\0'    ? "address"
                                                                             : "control",
                              .place = attempt->device,
+                             .address = attempt->address,
                              .object_kind = attempt->status == IMP_OK ? "session" : "",
                              .result = attempt->status,
                              .detail = detail};

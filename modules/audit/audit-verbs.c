@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* audit-verbs.c - imprimctl audit list, verify, export. */
+/* audit-verbs.c - imprimctl audit verify, export, accept, forget. */
 #include "audit.h"
-
-#include <imprimatur/control.h>
-#include <imprimatur/module.h>
 
 #include <errno.h>
 #include <inttypes.h>
@@ -11,208 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#define LIST_DEFAULT 50
-#define LIST_MAX 100000
-#define STEP_ROWS 2000 /* rows in one read transaction, so that no reader lives long */
-
-static void id_field(imp_request *request, const char *name, ProtobufCBinaryData data)
-{
-    imp_id id;
-    if (data.len != sizeof id.bytes) {
-        imp_field_text(request, name, "");
-        return;
-    }
-    memcpy(id.bytes, data.data, sizeof id.bytes);
-    imp_field_id(request, name, id);
-}
-
-static void event_row(imp_request *request, const Imprimatur__Audit__Event *event)
-{
-    imp_row_begin(request, false);
-    imp_field_integer(request, "event", (int64_t)event->sequence);
-    imp_field_time(request, "time", event->time);
-    imp_field_text(request, "action", event->action);
-    imp_field_text(request, "result", imp_status_name(event->result));
-    if (event->principal.len != sizeof(imp_id) && event->actor_uid_plus_1 != 0)
-        imp_field_printf(request, "principal", "uid:%" PRIu32, event->actor_uid_plus_1 - 1);
-    else
-        id_field(request, "principal", event->principal);
-    imp_field_text(request, "object-kind", event->object_kind);
-    id_field(request, "object", event->object);
-    imp_field_text(request, "place-kind", event->place_kind);
-    id_field(request, "place", event->place);
-    imp_field_text(request, "detail", event->detail);
-}
-
-/* The wanted events are the newest; they are found backwards and shown forwards. A filter may walk over
- * the whole trail, so it is done on a worker, some rows a transaction. */
-struct listing {
-    struct audit *audit;
-    imp_request *request;
-    imp_status status;
-    imp_error error;
-    uint32_t limit, count;
-    bool has_object;
-    imp_id object;
-    char action[AUDIT_ACTION_MAX + 1]; /* "": any */
-    uint64_t sequences[];
-};
-
-static bool event_is_wanted(const Imprimatur__Audit__Event *event, const struct listing *listing)
-{
-    if (listing->action[0] != '\0' && strcmp(event->action, listing->action) != 0)
-        return false;
-    return !listing->has_object ||
-           (event->object.len == sizeof listing->object.bytes &&
-            memcmp(event->object.data, listing->object.bytes, event->object.len) == 0);
-}
-
-static Imprimatur__Audit__Event *event_open(imp_bytes value, Imprimatur__Audit__Link **link)
-{
-    *link = imprimatur__audit__link__unpack(NULL, value.length, value.data);
-    return *link == NULL
-               ? NULL
-               : imprimatur__audit__event__unpack(NULL, (*link)->body.len, (*link)->body.data);
-}
-
-static void event_close(Imprimatur__Audit__Event *event, Imprimatur__Audit__Link *link)
-{
-    if (event != NULL)
-        imprimatur__audit__event__free_unpacked(event, NULL);
-    if (link != NULL)
-        imprimatur__audit__link__free_unpacked(link, NULL);
-}
-
-/* Looks at the STEP_ROWS events before *before (0: the newest); *before 0 when there are no more. */
-static imp_status list_find(struct listing *listing, uint64_t *before, imp_error *error)
-{
-    imp_tx *tx;
-    imp_cursor *cursor = NULL;
-    imp_bytes key, value;
-    uint8_t from[8];
-    imp_status status = imp_store_read_begin(listing->audit->self, &tx, error);
-    if (status != IMP_OK)
-        return status;
-    audit_key(*before, from);
-    status = imp_cursor_open(tx, listing->audit->events,
-                             (imp_bytes){from, *before == 0 ? 0 : sizeof from}, &cursor);
-    for (int i = 0; status == IMP_OK && i < STEP_ROWS && listing->count < listing->limit; i++) {
-        status = imp_cursor_previous(cursor, &key, &value);
-        if (status != IMP_OK)
-            break;
-        Imprimatur__Audit__Link *link;
-        Imprimatur__Audit__Event *event = event_open(value, &link);
-        if (event == NULL)
-            status = IMP_CORRUPT;
-        else if (event_is_wanted(event, listing))
-            listing->sequences[listing->count++] = event->sequence;
-        *before = event == NULL ? 0 : event->sequence;
-        event_close(event, link);
-    }
-    if (status == IMP_NOT_FOUND || listing->count == listing->limit || *before == 1) {
-        *before = 0;
-        status = status == IMP_NOT_FOUND ? IMP_OK : status;
-    }
-    imp_cursor_close(cursor);
-    imp_store_read_end(tx);
-    return status;
-}
-
-static imp_status list_show(struct listing *listing, uint32_t *left, imp_error *error)
-{
-    imp_tx *tx;
-    imp_status status = imp_store_read_begin(listing->audit->self, &tx, error);
-    if (status != IMP_OK)
-        return status;
-    for (int i = 0; status == IMP_OK && i<STEP_ROWS && * left> 0; i++, --*left) {
-        uint8_t number[8];
-        imp_bytes value;
-        audit_key(listing->sequences[*left - 1], number);
-        status = imp_tx_get(tx, listing->audit->events, (imp_bytes){number, sizeof number}, &value);
-        Imprimatur__Audit__Link *link = NULL;
-        Imprimatur__Audit__Event *event = status == IMP_OK ? event_open(value, &link) : NULL;
-        if (event != NULL)
-            event_row(listing->request, event);
-        else
-            status = IMP_CORRUPT;
-        event_close(event, link);
-    }
-    imp_store_read_end(tx);
-    return status;
-}
-
-static void list_run(void *arg)
-{
-    struct listing *listing = arg;
-    imp_status status;
-    uint64_t before = 0;
-    do
-        status = list_find(listing, &before, &listing->error);
-    while (status == IMP_OK && before != 0);
-    for (uint32_t left = listing->count; status == IMP_OK && left > 0;)
-        status = list_show(listing, &left, &listing->error);
-    listing->status = status == IMP_OK
-                          ? IMP_OK
-                          : imp_error_set(&listing->error, status,
-                                          "the audit trail does not read; try audit verify");
-}
-
-static void list_done(void *arg, bool was_cancelled)
-{
-    struct listing *listing = arg;
-    if (was_cancelled)
-        listing->status = imp_error_set(&listing->error, IMP_UNAVAILABLE, "the server is stopping");
-    imp_request_finish(listing->request, listing->status, &listing->error);
-    free(listing);
-}
-
-static void verb_list(imp_self *self, void *instance, imp_request *request)
-{
-    imp_error error = {0};
-    imp_status status = IMP_OK;
-    const char *limit_text = imp_request_value(request, "limit", 0);
-    const char *object_text = imp_request_value(request, "object", 0);
-    const char *action = imp_request_value(request, "action", 0);
-    long limit = LIST_DEFAULT;
-    struct listing *listing = NULL;
-    if (limit_text != NULL) {
-        char *end;
-        limit = strtol(limit_text, &end, 10);
-        if (end == limit_text || *end != '\0' || limit < 1 || limit > LIST_MAX) {
-            status = imp_error_set(&error, IMP_INVALID, "--limit: found \"%s\", expected 1 to %d",
-                                   limit_text, LIST_MAX);
-            goto refuse;
-        }
-    }
-    listing = calloc(1, sizeof *listing + (size_t)limit * sizeof listing->sequences[0]);
-    if (listing == NULL) {
-        status = imp_error_set(&error, IMP_LIMIT, "out of memory");
-        goto refuse;
-    }
-    listing->audit = instance;
-    listing->request = request;
-    listing->limit = (uint32_t)limit;
-    listing->has_object = object_text != NULL;
-    if (object_text != NULL && imp_id_parse(object_text, &listing->object) != IMP_OK) {
-        status = imp_error_set(&error, IMP_INVALID,
-                               "--object: found \"%s\", expected an id of 32 digits", object_text);
-        goto refuse;
-    }
-    if (action != NULL && (action[0] == '\0' || strlen(action) > AUDIT_ACTION_MAX)) {
-        status =
-            imp_error_set(&error, IMP_INVALID,
-                          "--action: found \"%s\", expected an action such as job.release", action);
-        goto refuse;
-    }
-    snprintf(listing->action, sizeof listing->action, "%s", action == NULL ? "" : action);
-    if (imp_work(self, list_run, list_done, listing) != NULL)
-        return;
-    status = imp_error_set(&error, IMP_BUSY, "too much waits for the workers; try again");
-refuse:
-    free(listing);
-    imp_request_finish(request, status, &error);
-}
 
 /* ---- verify and export run on a worker ---- */
 
@@ -223,7 +18,7 @@ struct task {
     imp_error error;
     struct audit_verdict verdict;
     int fd;
-    uint64_t exported;
+    uint64_t exported, unreadable, last; /* last: number of the newest event that was looked at */
 };
 
 static void task_start(struct audit *audit, imp_request *request, int fd, void (*run)(void *),
@@ -243,6 +38,14 @@ static void task_start(struct audit *audit, imp_request *request, int fd, void (
     imp_request_finish(request, IMP_BUSY, &error);
 }
 
+static void task_end(struct task *task, bool was_cancelled)
+{
+    if (was_cancelled)
+        task->status = imp_error_set(&task->error, IMP_UNAVAILABLE, "the server is stopping");
+    imp_request_finish(task->request, task->status, &task->error);
+    free(task);
+}
+
 static void verify_run(void *arg)
 {
     struct task *task = arg;
@@ -252,16 +55,13 @@ static void verify_run(void *arg)
 static void verify_done(void *arg, bool was_cancelled)
 {
     struct task *task = arg;
-    if (was_cancelled) {
-        task->status = imp_error_set(&task->error, IMP_UNAVAILABLE, "the server is stopping");
-    } else if (task->status == IMP_OK) {
+    if (!was_cancelled && task->status == IMP_OK) {
         imp_row_begin(task->request, true);
         imp_field_text(task->request, "trail", "holds");
         imp_field_integer(task->request, "events", (int64_t)task->verdict.events);
         imp_field_integer(task->request, "checkpoints", (int64_t)task->verdict.checkpoints);
     }
-    imp_request_finish(task->request, task->status, &task->error);
-    free(task);
+    task_end(task, was_cancelled);
 }
 
 static void verb_verify(imp_self *self, void *instance, imp_request *request)
@@ -295,72 +95,87 @@ static size_t hex(char *target, const uint8_t *bytes, size_t length)
 }
 
 /* One line of JSON: the body as it was hashed and its hash, so that anyone can check the chain with
- * SHA-256 alone, and the field that people look for first. */
-static bool export_line(int fd, imp_bytes value)
+ * SHA-256 alone, and the fields that people look for first. For a row that does not read (`value` NULL,
+ * or no event) only its number and that: what is behind it can still be looked at. */
+static bool export_line(struct task *task, imp_tx *tx, const imp_bytes *value)
 {
-    Imprimatur__Audit__Link *link;
-    Imprimatur__Audit__Event *event = event_open(value, &link);
-    bool is_written = false;
-    if (event != NULL && link->body.len <= AUDIT_BODY_MAX && link->hash.len == AUDIT_HASH_SIZE) {
-        char body[2 * AUDIT_BODY_MAX + 1], hash[2 * AUDIT_HASH_SIZE + 1];
-        char line[sizeof body + sizeof hash + 256];
+    char body[2 * AUDIT_BODY_MAX + 1], hash[2 * AUDIT_HASH_SIZE + 1];
+    char line[sizeof body + sizeof hash + 256];
+    Imprimatur__Audit__Link *link = NULL;
+    const Imprimatur__Audit__Event *event =
+        value == NULL ? NULL : audit_event_open(tx, *value, &link);
+    int length;
+    if (event != NULL && link->body.len <= AUDIT_BODY_MAX && link->hash.len == AUDIT_HASH_SIZE &&
+        strlen(event->action) <= AUDIT_ACTION_MAX) {
         hex(body, link->body.data, link->body.len);
         hex(hash, link->hash.data, link->hash.len);
-        int length = snprintf(line, sizeof line,
-                              "{\"event\":%" PRIu64 ",\"time\":%" PRId64
-                              ",\"action\":\"%s\",\"body\":\"%s\",\"hash\":\"%s\"}\n",
-                              event->sequence, event->time, event->action, body, hash);
-        is_written =
-            length > 0 && (size_t)length < sizeof line && write_all(fd, line, (size_t)length);
+        length = snprintf(line, sizeof line,
+                          "{\"event\":%" PRIu64 ",\"time\":%" PRId64
+                          ",\"action\":\"%s\",\"body\":\"%s\",\"hash\":\"%s\"}\n",
+                          event->sequence, event->time, event->action, body, hash);
+    } else {
+        task->unreadable++;
+        length = snprintf(line, sizeof line, "{\"event\":%" PRIu64 ",\"unreadable\":true}\n",
+                          task->last);
     }
-    event_close(event, link);
-    return is_written;
+    return length > 0 && (size_t)length < sizeof line && write_all(task->fd, line, (size_t)length);
+}
+
+/* AUDIT_STEP_ROWS events behind task->last. IMP_NOT_FOUND at the end. */
+static imp_status export_step(struct task *task)
+{
+    imp_tx *tx;
+    imp_cursor *cursor = NULL;
+    uint8_t from[8];
+    imp_status status = imp_store_read_begin(task->audit->self, &tx, &task->error);
+    if (status != IMP_OK)
+        return status;
+    audit_key(task->last + 1, from);
+    status = imp_cursor_open(tx, task->audit->chain.event, (imp_bytes){from, sizeof from}, &cursor);
+    for (int i = 0; status == IMP_OK && i < AUDIT_STEP_ROWS; i++) {
+        imp_bytes key = {NULL, 0}, value;
+        status = imp_cursor_next(cursor, &key, &value);
+        if ((status != IMP_OK && status != IMP_CORRUPT) || key.data == NULL)
+            break;
+        task->last++; /* verify tells a gap */
+        if (!export_line(task, tx, status == IMP_OK ? &value : NULL))
+            status = imp_error_set(&task->error, IMP_IO, "event %" PRIu64 " can't be written",
+                                   task->last);
+        else
+            status = IMP_OK;
+        task->exported += status == IMP_OK;
+    }
+    imp_cursor_close(cursor);
+    imp_store_read_end(tx);
+    return status;
 }
 
 static void export_run(void *arg)
 {
     struct task *task = arg;
-    bool at_end = false;
-    while (!at_end && task->status == IMP_OK) {
-        imp_tx *tx;
-        imp_cursor *cursor = NULL;
-        imp_bytes key, value;
-        uint8_t from[8];
-        imp_status status = imp_store_read_begin(task->audit->self, &tx, &task->error);
-        if (status != IMP_OK) {
-            task->status = status;
-            return;
-        }
-        audit_key(task->exported + 1, from);
-        status = imp_cursor_open(tx, task->audit->events, (imp_bytes){from, sizeof from}, &cursor);
-        for (int i = 0; status == IMP_OK && i < STEP_ROWS; i++) {
-            status = imp_cursor_next(cursor, &key, &value);
-            if (status == IMP_OK && !export_line(task->fd, value))
-                status = IMP_IO;
-            if (status == IMP_OK)
-                task->exported++;
-        }
-        at_end = status == IMP_NOT_FOUND;
-        if (status != IMP_OK && !at_end)
-            task->status = imp_error_set(&task->error, status, "event %" PRIu64 " can't be written",
-                                         task->exported + 1);
-        if (cursor != NULL)
-            imp_cursor_close(cursor);
-        imp_store_read_end(tx);
-    }
-    if (task->status == IMP_OK && fsync(task->fd) != 0 && errno != EINVAL)
+    imp_status status;
+    do
+        status = export_step(task);
+    while (status == IMP_OK);
+    if (status != IMP_NOT_FOUND)
+        task->status = task->error.message[0] != '\0'
+                           ? status
+                           : imp_error_set(&task->error, status, "the audit trail does not read");
+    else if (fsync(task->fd) != 0 && errno != EINVAL)
         task->status = imp_error_set(&task->error, IMP_IO, "the file can't be synced");
 }
 
 static void export_done(void *arg, bool was_cancelled)
 {
     struct task *task = arg;
-    if (was_cancelled)
-        task->status = imp_error_set(&task->error, IMP_UNAVAILABLE, "the server is stopping");
-    else if (task->status == IMP_OK)
+    if (!was_cancelled && task->status == IMP_OK) {
         imp_request_say(task->request, "%" PRIu64 " events written", task->exported);
-    imp_request_finish(task->request, task->status, &task->error);
-    free(task);
+        if (task->unreadable > 0)
+            imp_request_say(task->request, "%" PRIu64 " of them do not read; try audit verify",
+                            task->unreadable);
+        imp_metric_add(task->audit->unreadable, (int64_t)task->unreadable);
+    }
+    task_end(task, was_cancelled);
 }
 
 static void verb_export(imp_self *self, void *instance, imp_request *request)
@@ -369,13 +184,107 @@ static void verb_export(imp_self *self, void *instance, imp_request *request)
     task_start(instance, request, imp_request_file(request, "FILE"), export_run, export_done);
 }
 
+/* ---- accept and forget write ---- */
+
+struct change {
+    struct audit *audit;
+    imp_request *request;
+    uint32_t uid;
+    char address[IMP_NETWORK_TEXT_SIZE];
+    imp_write_function run;
+};
+
+static imp_audit_event event_of(const struct change *change, const char *action)
+{
+    return (imp_audit_event){.size = sizeof(imp_audit_event),
+                             .action = action,
+                             .has_actor_uid = true,
+                             .actor_uid = change->uid,
+                             .place_kind = "control",
+                             .object_kind = "",
+                             .result = IMP_OK};
+}
+
+static imp_status accept_run(imp_tx *tx, void *arg, imp_error *error)
+{
+    struct change *change = arg;
+    imp_audit_event event = event_of(change, AUDIT_ACCEPT);
+    return audit_append_tx(change->audit, tx, &event, error);
+}
+
+static imp_status forget_run(imp_tx *tx, void *arg, imp_error *error)
+{
+    struct change *change = arg;
+    imp_audit_event event = event_of(change, "audit.forget");
+    imp_status status = address_forget_tx(change->audit, tx, change->address, &event.object);
+    if (status == IMP_NOT_FOUND)
+        return imp_error_set(error, status, "the address is not on record");
+    if (status == IMP_INVALID)
+        return imp_error_set(error, status, "\"%s\": expected an address such as 192.0.2.7",
+                             change->address);
+    if (status != IMP_OK)
+        return imp_error_set(error, status, "the address can't be erased (%s)",
+                             imp_status_name(status));
+    event.object_kind = "address";
+    return audit_append_tx(change->audit, tx, &event, error);
+}
+
+static void change_done(imp_status status, const imp_error *error, void *arg)
+{
+    struct change *change = arg;
+    imp_request_finish(change->request, status, error);
+    free(change);
+}
+
+static void change_submit(void *arg)
+{
+    struct change *change = arg;
+    imp_self *self = change->audit->self;
+    imp_status status = imp_store_write(self, IMP_WRITE_CONTROL, change->run, change_done, change);
+    if (status == IMP_BUSY)
+        imp_store_wait(self, IMP_WRITE_CONTROL, change_submit, change);
+    else if (status != IMP_OK)
+        change_done(status, NULL, change);
+}
+
+static void change_start(struct audit *audit, imp_request *request, imp_write_function run)
+{
+    const char *address = imp_request_value(request, "ADDRESS", 0);
+    struct change *change = calloc(1, sizeof *change);
+    imp_error error;
+    if (change == NULL) {
+        imp_error_set(&error, IMP_LIMIT, "out of memory");
+        imp_request_finish(request, IMP_LIMIT, &error);
+        return;
+    }
+    change->audit = audit;
+    change->request = request;
+    change->uid = imp_request_uid(request);
+    change->run = run;
+    if (address != NULL) /* what is cut is no address */
+        snprintf(change->address, sizeof change->address, "%s", address);
+    change_submit(change);
+}
+
+static void verb_accept(imp_self *self, void *instance, imp_request *request)
+{
+    (void)self;
+    change_start(instance, request, accept_run);
+}
+
+static void verb_forget(imp_self *self, void *instance, imp_request *request)
+{
+    (void)self;
+    change_start(instance, request, forget_run);
+}
+
 static const imp_verb_spec verbs[] = {
     {.size = sizeof(imp_verb_spec),
      .words = "audit list",
      .arguments = "",
      .options = "limit=N action=ACTION object=ID",
      .help = "show the newest audit events",
-     .run = verb_list},
+     .run = audit_verb_list},
     {.size = sizeof(imp_verb_spec),
      .words = "audit verify",
      .arguments = "",
@@ -388,6 +297,18 @@ static const imp_verb_spec verbs[] = {
      .options = "",
      .help = "write all audit events with their hashes as JSON lines",
      .run = verb_export},
+    {.size = sizeof(imp_verb_spec),
+     .words = "audit accept",
+     .arguments = "",
+     .options = "",
+     .help = "put on record that the store was put back on purpose, so that audit verify passes",
+     .run = verb_accept},
+    {.size = sizeof(imp_verb_spec),
+     .words = "audit forget",
+     .arguments = "ADDRESS",
+     .options = "",
+     .help = "erase a network address; events keep an id that leads nowhere",
+     .run = verb_forget},
 };
 
 imp_status audit_verbs_add(struct audit *audit, imp_error *error)

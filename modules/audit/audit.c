@@ -12,13 +12,23 @@
 /* How often the newest checkpoint's number is looked up for the supervisor. */
 #define TELL_INTERVAL (1 * IMP_SECOND)
 
-static const imp_option audit_options[] = {IMP_OPT_INTEGER(struct audit_conf, checkpoint_events,
-                                                           "100", "1", "1000000", IMP_LIVE,
-                                                           "events between two checkpoints"),
-                                           IMP_OPT_END};
+/* How often erasable addresses are looked for. */
+#define SWEEP_INTERVAL (600 * IMP_SECOND)
+#define SWEEP_FIRST (10 * IMP_SECOND) /* after the start, for a server that never lives long */
+#define DROPPED_LOG_INTERVAL_MS 60000
 
-static const imp_table_spec audit_tables[] = {
-    {"event", 1, 0}, {"head", 1, 0}, {"checkpoint", 1, 0}, {NULL, 0, 0}};
+static const imp_option audit_options[] = {
+    IMP_OPT_INTEGER(struct audit_conf, checkpoint_events, "100", "1", "1000000", IMP_LIVE,
+                    "events between two checkpoints"),
+    IMP_OPT_DURATION(struct audit_conf, address_retention, "90d", "0s", "3650d", IMP_LIVE,
+                     "how long a network address is kept after its last use; 0s keeps none"),
+    IMP_OPT_INTEGER(struct audit_conf, addresses_max, "100000", "1", "10000000", IMP_LIVE,
+                    "most network addresses on record; events of further ones name none"),
+    IMP_OPT_END};
+
+static const imp_table_spec audit_tables[] = {{"event", 1, 0},       {"head", 1, 0},
+                                              {"checkpoint", 1, 0},  {"address", 1, 0},
+                                              {"address_use", 1, 0}, {NULL, 0, 0}};
 
 /* ---- service ---- */
 
@@ -37,6 +47,7 @@ struct append {
     void *arg;
     char action[AUDIT_ACTION_MAX + 1], place_kind[AUDIT_ACTION_MAX + 1];
     char object_kind[AUDIT_ACTION_MAX + 1], detail[AUDIT_DETAIL_MAX + 1];
+    char address[IMP_NETWORK_TEXT_SIZE];
 };
 
 static imp_status append_run(imp_tx *tx, void *arg, imp_error *error)
@@ -92,7 +103,10 @@ static void service_append(imp_self *provider, imp_self *caller, const imp_audit
     imp_status status = append == NULL ? IMP_LIMIT : IMP_OK;
     if (status == IMP_OK) {
         append->audit = imp_self_instance(provider);
-        append->event = *event;
+        /* no more than the caller's struct holds */
+        memcpy(&append->event, event,
+               event->size < sizeof append->event ? event->size : sizeof append->event);
+        append->event.size = sizeof append->event;
         append->done = done;
         append->arg = arg;
         if (!copy_word(append->action, sizeof append->action, event->action,
@@ -103,6 +117,10 @@ static void service_append(imp_self *provider, imp_self *caller, const imp_audit
                        &append->event.object_kind) ||
             !copy_word(append->detail, sizeof append->detail, event->detail, &append->event.detail))
             status = IMP_INVALID;
+        /* What does not fit is no address, and the event is worth more than its place. */
+        if (!copy_word(append->address, sizeof append->address, append->event.address,
+                       &append->event.address))
+            append->event.address = NULL;
     }
     if (status != IMP_OK) {
         imp_log(provider, IMP_LOG_ERROR, "audit.append-failed", "status=%s",
@@ -123,13 +141,13 @@ static const imp_audit_v1 audit_v1 = {sizeof(imp_audit_v1), service_append_tx, s
 static imp_status newest_checkpoint(struct audit *audit, uint64_t *number, imp_error *error)
 {
     imp_tx *tx;
-    uint64_t sequence, next;
-    uint8_t hash[AUDIT_HASH_SIZE];
+    struct audit_head head;
     imp_status status = imp_store_read_begin(audit->self, &tx, error);
     if (status != IMP_OK)
         return status;
-    status = audit_head_read(audit, tx, &sequence, hash, number, &next);
+    status = audit_head_read(tx, &audit->chain, &head);
     imp_store_read_end(tx);
+    *number = head.checkpoint;
     return status == IMP_OK ? IMP_OK
                             : imp_error_set(error, status, "the audit trail's head does not read");
 }
@@ -146,15 +164,49 @@ static void tell_supervisor(void *arg)
     }
 }
 
+/* ---- addresses ---- */
+
+static void say_dropped(struct audit *audit)
+{
+    int64_t dropped = imp_metric_value(audit->addresses_dropped);
+    if (dropped == audit->said_dropped)
+        return;
+    audit->said_dropped = dropped;
+    imp_log_limited(audit->self, DROPPED_LOG_INTERVAL_MS, IMP_LOG_WARNING, "audit.addresses-full",
+                    "addresses_max=%" PRId64 " dropped=%" PRId64,
+                    ((const struct audit_conf *)audit->conf)->addresses_max, dropped);
+}
+
+static void every_second(void *arg)
+{
+    tell_supervisor(arg);
+    say_dropped(arg);
+}
+
+static void sweep_run(void *arg)
+{
+    address_sweep(arg);
+}
+
+static void sweep_done(void *arg, bool was_cancelled)
+{
+    (void)was_cancelled; /* the next one does it */
+    ((struct audit *)arg)->is_sweeping = false;
+}
+
+static void sweep_start(void *arg)
+{
+    struct audit *audit = arg;
+    if (!audit->is_sweeping)
+        audit->is_sweeping = imp_work(audit->self, sweep_run, sweep_done, audit) != NULL;
+}
+
+/* ---- looking for a roll-back ---- */
+
 static imp_status note_rollback(imp_tx *tx, void *arg, imp_error *error)
 {
-    imp_audit_event event = {.size = sizeof event,
-                             .action = "audit.rolled-back",
-                             .place_kind = "",
-                             .object_kind = "",
-                             .result = IMP_CORRUPT,
-                             .detail = "store=older-than-last-checkpoint"};
-    return audit_append_tx(arg, tx, &event, error);
+    struct audit *audit = arg;
+    return audit_note_rollback_tx(audit, tx, imp_checkpoint_remembered(audit->self), error);
 }
 
 /* A store older than what the supervisor remembers was put back as a whole: said loudly, recorded in
@@ -181,21 +233,34 @@ static imp_status audit_start(imp_self *self, const void *conf, void **instance,
         return imp_error_set(error, IMP_LIMIT, "out of memory");
     audit->self = self;
     audit->conf = conf;
-    audit->events = imp_table_open(self, "event");
-    audit->head = imp_table_open(self, "head");
-    audit->checkpoints = imp_table_open(self, "checkpoint");
+    audit->chain.event = imp_table_open(self, "event");
+    audit->chain.head = imp_table_open(self, "head");
+    audit->chain.checkpoint = imp_table_open(self, "checkpoint");
+    audit->address = imp_table_open(self, "address");
+    audit->address_use = imp_table_open(self, "address_use");
     audit->appended = imp_metric_register(self, IMP_METRIC_COUNTER, "events_total", NULL,
                                           "audit events appended");
+    audit->addresses_dropped =
+        imp_metric_register(self, IMP_METRIC_COUNTER, "addresses_dropped_total", NULL,
+                            "events whose address was not recorded, for there were too many");
+    audit->said_dropped = imp_metric_value(audit->addresses_dropped);
+    audit->unreadable = imp_metric_register(self, IMP_METRIC_COUNTER, "events_unreadable_total",
+                                            NULL, "events that a listing or export left out");
     imp_status status = IMP_OK;
-    if (audit->events == NULL || audit->head == NULL || audit->checkpoints == NULL)
+    if (audit->chain.event == NULL || audit->chain.head == NULL ||
+        audit->chain.checkpoint == NULL || audit->address == NULL || audit->address_use == NULL)
         status = imp_error_set(error, IMP_IO, "the tables of module audit do not open");
     if (status == IMP_OK)
         status = look_for_rollback(audit, error);
     if (status == IMP_OK)
         status = audit_verbs_add(audit, error);
+    if (status == IMP_OK)
+        status = imp_backup_check_add(self, audit_check_backup, error);
     if (status == IMP_OK) {
-        audit->tell_timer = imp_timer_start(self, TELL_INTERVAL, true, tell_supervisor, audit);
-        if (audit->tell_timer == NULL)
+        audit->tell_timer = imp_timer_start(self, TELL_INTERVAL, true, every_second, audit);
+        audit->sweep_timer = imp_timer_start(self, SWEEP_INTERVAL, true, sweep_start, audit);
+        if (audit->tell_timer == NULL || audit->sweep_timer == NULL ||
+            imp_timer_start(self, SWEEP_FIRST, false, sweep_start, audit) == NULL)
             status = imp_error_set(error, IMP_LIMIT, "out of memory");
     }
     if (status != IMP_OK) {
@@ -217,7 +282,8 @@ static void audit_drain(imp_self *self, void *instance)
     (void)self;
     struct audit *audit = instance;
     imp_timer_cancel(audit->tell_timer);
-    audit->tell_timer = NULL;
+    imp_timer_cancel(audit->sweep_timer);
+    audit->tell_timer = audit->sweep_timer = NULL;
 }
 
 static void audit_stop(imp_self *self, void *instance)

@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 
+from harness.damage import tear_row
 from harness.deadline import scale
 from harness.site import PrintTest
 
@@ -77,4 +78,37 @@ class Audit(PrintTest):
         server.wait_ready(2)
         events = server.ctl("audit", "list", "--action", "audit.rolled-back")
         self.assertEqual(len(events), 1)
+        self.assertRegex(events[0]["detail"], r"^checkpoint=\d+ remembered=\d+$")
+        sentence = f"breaks at event {events[0]['event']}: the store was put back as a whole"
+        self.assert_refused(sentence, server.ctl, "audit", "verify")
+        # The next start knows of it already: it is one roll-back.
+        server.stop()
+        server.start()
+        self.assertEqual(len(server.ctl("audit", "list", "--action", "audit.rolled-back")), 1)
+        self.assert_refused(sentence, server.ctl, "audit", "verify")
+        server.ctl("audit", "accept")
         self.assertLess(server.ctl("audit", "verify")["checkpoints"], before)
+        self.assertEqual(len(server.ctl("audit", "list", "--action", "audit.accept")), 1)
+
+    def test_a_torn_event_is_named_and_hides_no_other(self):
+        server = self.server
+        for number in range(5):
+            server.ctl("queue", "add", f"q{number}")
+        whole = server.ctl("audit", "list")
+        server.stop()
+        tear_row(self, server, "audit.event", f"{3:016x}")
+        server.start()
+        self.assert_refused("breaks at event 3: the row's seal does not hold", server.ctl, "audit",
+                            "verify")
+        status, out, error = server.ctl_run("--json", "audit", "list")
+        self.assertEqual(status, 0, error)
+        self.assertIn("left out, because they do not read: 1", error)
+        self.assertEqual([event["event"] for event in json.loads(out)],
+                         [event["event"] for event in whole if event["event"] != 3])
+        path = server.run / "trail"
+        server.ctl("audit", "export", str(path))
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        self.assertEqual(lines[2], {"event": 3, "unreadable": True})
+        self.assertEqual([line["event"] for line in lines], list(range(1, len(whole) + 1)))
+        self.assertIn("imprimatur_audit_events_unreadable_total 2",
+                      server.ctl_run("metrics")[1])

@@ -3,8 +3,8 @@
  * audit.h - service `audit`: an append-only, hash-chained record of who did what to which object.
  *
  * An event holds ids only: no job name, user name, mail address, card or PIN. Who may see more
- * resolves the ids. An event that belongs to a change of the store is appended in the same
- * transaction, by imp_audit_append_tx.
+ * resolves the ids. A network address is given as such, and kept apart. An event that belongs to a
+ * change of the store is appended in the same transaction, by imp_audit_append_tx.
  */
 #ifndef IMPRIMATUR_AUDIT_H
 #define IMPRIMATUR_AUDIT_H
@@ -24,12 +24,16 @@ typedef struct imp_audit_event {
     imp_id principal;   /* zero: nobody known */
     uint32_t actor_uid; /* with principal zero: uid of an administrator at the control socket */
     bool has_actor_uid;
-    const char *place_kind;  /* "device" | "address" | "control" | "" */
-    imp_id place;            /* device id, or the id of an address row; zero when unknown */
+    const char *place_kind; /* "device" | "address" | "control" | "" */
+    imp_id place; /* device id; zero when unknown, and with "address": see the last member */
     const char *object_kind; /* "job" | "queue" | "user" | "device" | "module" | "" */
     imp_id object;
     imp_status result;  /* IMP_OK, or why it was refused */
     const char *detail; /* key=value pairs of ids, numbers and constant words only; at most 200 */
+    /* With place_kind "address": the client's numeric address ("192.0.2.7", "2001:db8::7"). The trail
+     * keeps it beside the chain, in a table whose rows are erased when their retention is over, and the
+     * event names that row's id. NULL or what is no address leaves the place unknown. */
+    const char *address;
 } imp_audit_event;
 
 typedef struct imp_audit_v1 {
