@@ -18,6 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define BUSY_LOG_INTERVAL_MS 60000
+
 struct authentication {
     struct accounts *accounts;
     imp_authenticated done;
@@ -207,6 +209,30 @@ static void slot_release(struct accounts *accounts)
     pthread_mutex_unlock(&accounts->lock);
 }
 
+static void wait_ended(void *arg)
+{
+    struct authentication *attempt = arg;
+    attempt->status = imp_error_set(&attempt->error, IMP_UNAVAILABLE, "the server is stopping");
+    finish(attempt);
+}
+
+void accounts_end_waiting(void *arg)
+{
+    struct accounts *accounts = arg;
+    pthread_mutex_lock(&accounts->lock);
+    while (accounts->first != NULL) {
+        struct authentication *next = accounts->first->next;
+        /* Memory is short: this one and the others keep waiting for their slots. */
+        if (imp_post(accounts->self, accounts->first->loop, wait_ended, accounts->first) != IMP_OK)
+            break;
+        accounts->first = next;
+        accounts->waiting--;
+    }
+    if (accounts->first == NULL)
+        accounts->last = NULL;
+    pthread_mutex_unlock(&accounts->lock);
+}
+
 static void verify_done(void *arg, bool was_cancelled)
 {
     struct authentication *attempt = arg;
@@ -252,6 +278,10 @@ static void verify_start(void *arg)
         return;
     slot_release(accounts);
 busy:
+    imp_metric_add(accounts->turned_away, 1);
+    imp_log_limited(accounts->self, BUSY_LOG_INTERVAL_MS, IMP_LOG_WARNING, "accounts.busy",
+                    "hash_queue=%lld",
+                    (long long)((const struct accounts_conf *)accounts->conf)->hash_queue);
     attempt->status =
         imp_error_set(&attempt->error, IMP_BUSY, "too many log-ins at once; try again");
     finish(attempt);

@@ -9,6 +9,8 @@
 #include <string.h>
 
 #define SWEEP_INTERVAL (60 * IMP_SECOND)
+/* How long log-ins that wait may go on when the module ends: well below a sensible `upgrade_deadline`. */
+#define WAITING_AT_END (IMP_SECOND / 2)
 
 static const imp_option accounts_options[] = {
     IMP_OPT_BOOL(struct accounts_conf, strip_domain, "true", 0,
@@ -163,6 +165,9 @@ static imp_status accounts_open(struct accounts *accounts, imp_error *error)
                                              "log-ins that were refused");
     accounts->lockouts = imp_metric_register(self, IMP_METRIC_COUNTER, "lockouts_total", NULL,
                                              "locks of users and places");
+    accounts->turned_away =
+        imp_metric_register(self, IMP_METRIC_COUNTER, "login_busy_total", NULL,
+                            "log-ins that were turned away because too many waited");
     char nothing[33];
     imp_id_format(imp_id_new(), nothing);
     imp_status status = secret_hash(accounts->conf, nothing, accounts->no_hash);
@@ -204,11 +209,12 @@ static void accounts_reconfigure(imp_self *self, void *instance, const void *con
 
 static void accounts_drain(imp_self *self, void *instance)
 {
-    (void)self;
     struct accounts *accounts = instance;
     atomic_store(&accounts->is_draining, true);
     imp_timer_cancel(accounts->sweep_timer);
     accounts->sweep_timer = NULL;
+    if (imp_timer_start(self, WAITING_AT_END, false, accounts_end_waiting, accounts) == NULL)
+        accounts_end_waiting(accounts);
 }
 
 static void accounts_stop(imp_self *self, void *instance)

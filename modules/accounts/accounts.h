@@ -45,6 +45,7 @@ struct accounts {
     _Atomic(const struct accounts_conf *) conf; /* replaced by reconfigure */
     imp_table *user, *name, *card, *session, *failures;
     imp_metric *logins, *refusals, *lockouts;
+    imp_metric *turned_away; /* too many waited for a verification */
     imp_timer *sweep_timer;
     _Atomic bool is_draining;
     char no_hash[ACCOUNTS_PHC_SIZE]; /* verified when there is nobody, so that time tells nothing */
@@ -119,6 +120,10 @@ imp_status failures_clear_tx(struct accounts *accounts, imp_tx *tx,
 
 void accounts_authenticate(struct accounts *accounts, const imp_credentials *credentials,
                            imp_authenticated done, void *arg);
+
+/* Tells those who still wait for a verification that there will be none. Posts can't be made any more
+ * once the generation is cut, and a log-in that nobody answers would hold it for ever. */
+void accounts_end_waiting(void *arg);
 
 /* ---- accounts-verbs.c ---- */
 

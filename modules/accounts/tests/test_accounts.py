@@ -59,6 +59,27 @@ class Accounts(PrintTest):
         self.assertEqual(sum("not known" in answer for answer in answers), 5)
         self.assertEqual(sum("locked" in answer for answer in answers), 15)
 
+    def test_a_flood_of_guesses_holds_up_nothing_else(self):
+        self.serve(hash_queue=3, hash_memory="64MiB", hash_passes=6)
+        answers, port, submitted = [], self.server.port("lpr", "lpd"), 0
+        threads = [threading.Thread(target=lambda pin=pin: answers.append(
+            self.tried(pin=f"{pin:04}"))) for pin in range(12)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            submitted += 1
+            submit(port, b"content", number=submitted + 1)
+            self.server.ctl("user", "show", "anna")
+        for thread in threads:
+            thread.join()
+        busy = sum("too many log-ins at once" in answer for answer in answers)
+        self.assertGreaterEqual(busy, 1, answers)
+        self.assertGreaterEqual(len(answers) - busy, 1, answers)
+        self.assertGreaterEqual(submitted, 2)
+        self.assertIn(f"imprimatur_accounts_login_busy_total {busy}\n",
+                      self.server.ctl_run("metrics")[1])
+        self.server.wait_log("accounts.busy", hash_queue="3")
+
     def test_a_disabled_user_is_nobody(self):
         self.serve()
         self.server.ctl("user", "set", "anna", "--enabled=no")
