@@ -2,14 +2,15 @@
 /* accounts-session.c - sessions: made by a log-in, ended by their owner, by idleness or by age. */
 #include "accounts.h"
 
+#include <imprimatur/log.h>
+#include <imprimatur/sweep.h>
+
 #include <stdlib.h>
 #include <string.h>
 
 /* An idle end is moved on in the store only when this part of the idle time has passed: a session that
  * is looked at often costs no commit each time. */
 #define TOUCH_PART 10
-/* Rows that one sweep deletes at most; the next one goes on. */
-#define SWEEP_MAX 256
 
 static ProtobufCBinaryData id_data(const imp_id *id)
 {
@@ -195,55 +196,63 @@ imp_status session_end(struct accounts *accounts, const imp_id *id)
 
 /* ---- sweeping ---- */
 
-static imp_status sweep_run(imp_tx *tx, void *arg, imp_error *error)
+/* What does not read lets nobody in and locks nobody: it goes too. */
+static imp_status session_row_is_over_tx(imp_tx *tx, imp_bytes key, imp_bytes value, bool *is_over,
+                                         void *arg)
 {
-    struct accounts *accounts = arg;
-    imp_cursor *cursor;
-    imp_bytes key, value;
+    const Imprimatur__Accounts__Session *session =
+        value.data == NULL
+            ? NULL
+            : imp_message_decode(tx, &imprimatur__accounts__session__descriptor, value);
     int64_t now = imp_now();
-    int swept = 0;
-    (void)error;
-    imp_status status = imp_cursor_open(tx, accounts->session, (imp_bytes){NULL, 0}, &cursor);
-    if (status != IMP_OK)
-        return status;
-    while (swept < SWEEP_MAX && (status = imp_cursor_next(cursor, &key, &value)) == IMP_OK) {
-        Imprimatur__Accounts__Session *session =
-            imprimatur__accounts__session__unpack(NULL, value.length, value.data);
-        bool is_over = session == NULL || session->idle_end <= now || session->absolute_end <= now;
-        if (session != NULL)
-            imprimatur__accounts__session__free_unpacked(session, NULL);
-        if (is_over && (status = imp_tx_delete(tx, accounts->session, key)) == IMP_OK)
-            swept++;
-        if (status != IMP_OK)
-            break;
-    }
-    imp_cursor_close(cursor);
-    if (status != IMP_OK && status != IMP_NOT_FOUND)
-        return status;
-    status = imp_cursor_open(tx, accounts->failures, (imp_bytes){NULL, 0}, &cursor);
-    if (status != IMP_OK)
-        return status;
-    while (swept < SWEEP_MAX && (status = imp_cursor_next(cursor, &key, &value)) == IMP_OK) {
-        Imprimatur__Accounts__Failures *row =
-            imprimatur__accounts__failures__unpack(NULL, value.length, value.data);
-        bool is_over = row == NULL ||
-                       (row->locked_until <= now && now - row->last > accounts->conf->lock_time);
-        if (row != NULL)
-            imprimatur__accounts__failures__free_unpacked(row, NULL);
-        if (is_over && (status = imp_tx_delete(tx, accounts->failures, key)) == IMP_OK)
-            swept++;
-        if (status != IMP_OK)
-            break;
-    }
-    imp_cursor_close(cursor);
-    return status == IMP_NOT_FOUND ? IMP_OK : status;
+    (void)key;
+    (void)arg;
+    *is_over = session == NULL || session->idle_end <= now || session->absolute_end <= now;
+    return IMP_OK;
 }
 
-/* A sweep that finds the queue full is left to the next one. */
+static imp_status failures_row_is_over_tx(imp_tx *tx, imp_bytes key, imp_bytes value, bool *is_over,
+                                          void *arg)
+{
+    const struct accounts_conf *conf = ((struct accounts *)arg)->conf;
+    const Imprimatur__Accounts__Failures *row =
+        value.data == NULL
+            ? NULL
+            : imp_message_decode(tx, &imprimatur__accounts__failures__descriptor, value);
+    int64_t now = imp_now();
+    (void)key;
+    *is_over = row == NULL || (row->locked_until <= now && now - row->last > conf->lock_time);
+    return IMP_OK;
+}
+
+static void sweep_run(void *arg)
+{
+    struct accounts *accounts = arg;
+    const imp_sweep_rule rules[] = {{.size = sizeof rules[0],
+                                     .table = accounts->session,
+                                     .is_over_tx = session_row_is_over_tx,
+                                     .arg = accounts},
+                                    {.size = sizeof rules[0],
+                                     .table = accounts->failures,
+                                     .is_over_tx = failures_row_is_over_tx,
+                                     .arg = accounts}};
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
+        imp_status status = imp_sweep(accounts->self, &rules[i], NULL, NULL);
+        if (status != IMP_OK && status != IMP_UNAVAILABLE)
+            imp_log(accounts->self, IMP_LOG_ERROR, "accounts.sweep-failed", "status=%s",
+                    imp_status_name(status));
+    }
+}
+
+static void sweep_done(void *arg, bool was_cancelled)
+{
+    (void)was_cancelled; /* the next one does it */
+    ((struct accounts *)arg)->is_sweeping = false;
+}
+
 void accounts_sweep(void *arg)
 {
     struct accounts *accounts = arg;
-    imp_status status =
-        imp_store_write(accounts->self, IMP_WRITE_CONTROL, sweep_run, NULL, accounts);
-    (void)status;
+    if (!accounts->is_sweeping)
+        accounts->is_sweeping = imp_work(accounts->self, sweep_run, sweep_done, accounts) != NULL;
 }

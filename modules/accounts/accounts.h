@@ -47,6 +47,7 @@ struct accounts {
     imp_metric *logins, *refusals, *lockouts;
     imp_metric *turned_away; /* too many waited for a verification */
     imp_timer *sweep_timer;
+    bool is_sweeping; /* control thread */
     _Atomic bool is_draining;
     char no_hash[ACCOUNTS_PHC_SIZE]; /* verified when there is nobody, so that time tells nothing */
     /* Verifications cost memory and a worker for tens of milliseconds; at most hash_parallel run, the
@@ -95,7 +96,7 @@ imp_status session_get_tx(struct accounts *accounts, imp_tx *tx, const imp_id *i
 /* The service's two calls. */
 imp_status session_get(struct accounts *accounts, const imp_id *id, imp_session *session);
 imp_status session_end(struct accounts *accounts, const imp_id *id);
-/* Deletes sessions and failure rows whose time is over, a bounded number at a time. */
+/* Has a worker delete sessions and failure rows whose time is over. Control thread. */
 void accounts_sweep(void *arg);
 
 /* ---- accounts-failures.c ---- */

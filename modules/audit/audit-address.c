@@ -12,6 +12,7 @@
 #include "audit.h"
 
 #include <imprimatur/log.h>
+#include <imprimatur/sweep.h>
 
 #include <inttypes.h>
 #include <string.h>
@@ -19,7 +20,6 @@
 /* How exact the time of the last use is: a tenth of the retention, at most this. So an address that
  * sends jobs all day costs a write in an hour, not one a job. */
 #define TOUCH_MAX (3600 * IMP_SECOND)
-#define ERASE_MAX 256 /* rows that one closure erases */
 
 /* The one form of an address in which it is hashed and kept. */
 static bool address_normalize(const char *address, char text[IMP_NETWORK_TEXT_SIZE])
@@ -121,136 +121,65 @@ imp_status address_forget_tx(struct audit *audit, imp_tx *tx, const char *addres
 
 /* ---- the sweep ---- */
 
-/* A walk over one of the two tables: first over the uses, which say what is over, then over the
- * addresses, for those that no use leads to (any more). */
-struct sweep {
-    struct audit *audit;
-    imp_table *table;
-    uint8_t after[IMP_KEY_MAX]; /* key of the last row seen */
-    size_t after_length;
-    bool is_at_end;
-    uint32_t count; /* of what is to be erased */
-    uint8_t over[ERASE_MAX][IMP_HASH_SIZE];
-    size_t key_length;
-};
-
-/* Whether a use is to go, and *id with it. One that does not read says nothing any more. */
-static imp_status judge_use_tx(struct audit *audit, imp_tx *tx, imp_bytes key, bool *is_over,
-                               imp_id *id)
+/* A use that does not read says nothing any more. */
+static imp_status use_is_over_tx(imp_tx *tx, imp_bytes key, imp_bytes value, bool *is_over,
+                                 void *arg)
 {
-    const struct audit_conf *conf = audit->conf;
-    imp_status status;
+    const struct audit_conf *conf = ((struct audit *)arg)->conf;
     const Imprimatur__Audit__AddressUse *use =
-        imp_message_get(tx, audit->address_use, key, ADDRESS_USE_TYPE, &status);
+        value.data == NULL ? NULL : imp_message_decode(tx, ADDRESS_USE_TYPE, value);
+    (void)key;
     *is_over = use == NULL || use_is_over(use, conf->address_retention, imp_now());
-    *id = use == NULL ? (imp_id){{0}} : imp_id_of_field(use->id);
-    return status == IMP_CORRUPT ? IMP_OK : status;
+    return IMP_OK;
 }
 
-/* Whether an address is to go: it does not read, or its use leads elsewhere. */
-static imp_status judge_address_tx(struct audit *audit, imp_tx *tx, imp_bytes key, bool *is_over,
-                                   imp_id *id)
+static imp_status use_erase_more_tx(imp_tx *tx, imp_bytes key, imp_bytes value, void *arg)
+{
+    const Imprimatur__Audit__AddressUse *use =
+        value.data == NULL ? NULL : imp_message_decode(tx, ADDRESS_USE_TYPE, value);
+    (void)key;
+    if (use == NULL)
+        return IMP_OK;
+    imp_status status =
+        imp_tx_delete(tx, ((struct audit *)arg)->address, (imp_bytes){use->id.data, use->id.len});
+    return status == IMP_NOT_FOUND || status == IMP_INVALID ? IMP_OK : status;
+}
+
+/* An address goes by itself when it does not read, or no use leads to it. */
+static imp_status address_is_over_tx(imp_tx *tx, imp_bytes key, imp_bytes value, bool *is_over,
+                                     void *arg)
 {
     imp_status status;
     const Imprimatur__Audit__Address *record =
-        imp_message_get(tx, audit->address, key, ADDRESS_TYPE, &status);
-    memcpy(id->bytes, key.data, sizeof id->bytes);
+        value.data == NULL ? NULL : imp_message_decode(tx, ADDRESS_TYPE, value);
     *is_over = true;
     if (record == NULL)
-        return status == IMP_CORRUPT ? IMP_OK : status;
-    const Imprimatur__Audit__AddressUse *use =
-        imp_message_get(tx, audit->address_use, (imp_bytes){record->hash.data, record->hash.len},
-                        ADDRESS_USE_TYPE, &status);
+        return IMP_OK;
+    const Imprimatur__Audit__AddressUse *use = imp_message_get(
+        tx, ((struct audit *)arg)->address_use, (imp_bytes){record->hash.data, record->hash.len},
+        ADDRESS_USE_TYPE, &status);
     if (use == NULL)
         return status == IMP_CORRUPT || status == IMP_NOT_FOUND ? IMP_OK : status;
-    *is_over = !imp_id_equal(imp_id_of_field(use->id), *id);
+    *is_over = use->id.len != key.length || memcmp(use->id.data, key.data, key.length) != 0;
     return IMP_OK;
-}
-
-static imp_status judge_tx(struct sweep *sweep, imp_tx *tx, imp_bytes key, bool *is_over,
-                           imp_id *id)
-{
-    return sweep->table == sweep->audit->address_use
-               ? judge_use_tx(sweep->audit, tx, key, is_over, id)
-               : judge_address_tx(sweep->audit, tx, key, is_over, id);
-}
-
-static imp_status erase_tx(imp_tx *tx, void *arg, imp_error *error)
-{
-    struct sweep *sweep = arg;
-    (void)error;
-    for (uint32_t i = 0; i < sweep->count; i++) {
-        const imp_bytes key = {sweep->over[i], sweep->key_length};
-        bool is_over = false;
-        imp_id id;
-        imp_status status = judge_tx(sweep, tx, key, &is_over, &id); /* it may be in use again */
-        if (status == IMP_NOT_FOUND || (status == IMP_OK && !is_over))
-            continue;
-        if (status == IMP_OK)
-            status = imp_tx_delete(tx, sweep->audit->address, imp_id_bytes(&id));
-        if (sweep->table == sweep->audit->address_use &&
-            (status == IMP_OK || status == IMP_NOT_FOUND))
-            status = imp_tx_delete(tx, sweep->table, key);
-        if (status != IMP_OK)
-            return status;
-    }
-    return IMP_OK;
-}
-
-/* Collects what is over from AUDIT_STEP_ROWS rows, or until there is enough for a closure. */
-static imp_status collect(struct sweep *sweep, imp_error *error)
-{
-    imp_tx *tx;
-    imp_cursor *cursor = NULL;
-    imp_bytes key;
-    imp_id id;
-    sweep->count = 0;
-    imp_status status = imp_store_read_begin(sweep->audit->self, &tx, error);
-    if (status != IMP_OK)
-        return status;
-    status =
-        imp_cursor_open(tx, sweep->table, (imp_bytes){sweep->after, sweep->after_length}, &cursor);
-    for (int i = 0; status == IMP_OK && i < AUDIT_STEP_ROWS && sweep->count < ERASE_MAX; i++) {
-        bool is_over = false;
-        status = imp_cursor_next(cursor, &key, NULL);
-        if (status != IMP_OK)
-            break;
-        memcpy(sweep->after, key.data, key.length);
-        sweep->after_length = key.length;
-        if (key.length != sweep->key_length)
-            continue; /* nobody's */
-        status = judge_tx(sweep, tx, key, &is_over, &id);
-        if (status == IMP_OK && is_over)
-            memcpy(sweep->over[sweep->count++], key.data, key.length);
-    }
-    sweep->is_at_end = status == IMP_NOT_FOUND;
-    imp_cursor_close(cursor);
-    imp_store_read_end(tx);
-    return sweep->is_at_end ? IMP_OK : status;
-}
-
-static imp_status sweep_table(struct audit *audit, imp_table *table, size_t key_length,
-                              uint64_t *erased)
-{
-    struct sweep sweep = {.audit = audit, .table = table, .key_length = key_length};
-    imp_error error = {0};
-    imp_status status = IMP_OK;
-    while (status == IMP_OK && !sweep.is_at_end) {
-        status = collect(&sweep, &error);
-        if (status == IMP_OK && sweep.count > 0)
-            status = imp_store_write_sync(audit->self, erase_tx, &sweep, &error);
-        if (status == IMP_OK)
-            *erased += sweep.count;
-    }
-    return status;
 }
 
 void address_sweep(struct audit *audit)
 {
+    /* First the uses, which say what is over, then the addresses that are left alone. */
+    const imp_sweep_rule uses = {.size = sizeof uses,
+                                 .table = audit->address_use,
+                                 .is_over_tx = use_is_over_tx,
+                                 .erase_more_tx = use_erase_more_tx,
+                                 .arg = audit};
+    const imp_sweep_rule addresses = {.size = sizeof addresses,
+                                      .table = audit->address,
+                                      .is_over_tx = address_is_over_tx,
+                                      .arg = audit};
     uint64_t erased = 0;
-    imp_status status = sweep_table(audit, audit->address_use, IMP_HASH_SIZE, &erased);
+    imp_status status = imp_sweep(audit->self, &uses, &erased, NULL);
     if (status == IMP_OK)
-        status = sweep_table(audit, audit->address, sizeof(imp_id), &erased);
+        status = imp_sweep(audit->self, &addresses, &erased, NULL);
     if (erased > 0)
         imp_log(audit->self, IMP_LOG_INFO, "audit.addresses-erased", "count=%" PRIu64, erased);
     if (status != IMP_OK && status != IMP_UNAVAILABLE)

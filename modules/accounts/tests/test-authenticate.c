@@ -234,6 +234,61 @@ static void test_what_waits_at_the_end_is_answered(void **state)
     assert_int_equal(accounts->waiting + accounts->running, 0);
 }
 
+static uint64_t rows(imp_table *table)
+{
+    imp_tx *tx;
+    imp_error error = {0};
+    uint64_t count = 0;
+    assert_ok(imp_store_read_begin(fixture.self, &tx, &error), error);
+    assert_int_equal(imp_tx_count(tx, table, &count), IMP_OK);
+    imp_store_read_end(tx);
+    return count;
+}
+
+/* The key of a table's first row. */
+static void damage_first(imp_table *table)
+{
+    imp_tx *tx;
+    imp_cursor *cursor;
+    imp_bytes key;
+    uint8_t copy[IMP_KEY_MAX];
+    imp_error error = {0};
+    assert_ok(imp_store_read_begin(fixture.self, &tx, &error), error);
+    assert_int_equal(imp_cursor_open(tx, table, (imp_bytes){NULL, 0}, &cursor), IMP_OK);
+    assert_int_equal(imp_cursor_next(cursor, &key, NULL), IMP_OK);
+    memcpy(copy, key.data, key.length);
+    size_t length = key.length;
+    imp_cursor_close(cursor);
+    imp_store_read_end(tx);
+    module_fixture_damage(&fixture, table, (imp_bytes){copy, length});
+}
+
+static void test_sessions_and_failures_go_when_their_time_is_over(void **state)
+{
+    (void)state;
+    char card[16];
+    for (int i = 0; i < 20; i++) {
+        snprintf(card, sizeof card, "%08x", i);
+        try_card(card, "192.0.2.7");
+        try_password("anna", "correct horse", "192.0.2.8");
+    }
+    module_fixture_settle();
+    assert_int_equal(rows(accounts->session), 20);
+    assert_int_equal(rows(accounts->failures), 21); /* and the place */
+    accounts_sweep(accounts);
+    module_fixture_settle();
+    assert_int_equal(rows(accounts->session), 20);
+    damage_first(accounts->session); /* one that does not read holds up no other */
+    damage_first(accounts->failures);
+    time_advance_for_test(61 * IMP_SECOND);
+    try_password("anna", "correct horse", "192.0.2.8");
+    module_fixture_settle();
+    accounts_sweep(accounts);
+    module_fixture_settle();
+    assert_int_equal(rows(accounts->session), 1);
+    assert_int_equal(rows(accounts->failures), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -245,6 +300,7 @@ int main(void)
         TEST(test_guesses_beside_each_other_do_not_pass_the_lock),
         TEST(test_many_cards_from_one_place_lock_the_place_alone),
         TEST(test_what_waits_at_the_end_is_answered),
+        TEST(test_sessions_and_failures_go_when_their_time_is_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
