@@ -174,7 +174,7 @@ class FullDisk(PrintTest):
 
     def started(self, **jobs):
         server = self.print_server(start=False, modules={"jobs": jobs})
-        mount(self, "-t", "tmpfs", "-o", f"size=200m,mode=0700,uid={server.uid},gid={server.gid}",
+        mount(self, "-t", "tmpfs", "-o", f"size=240m,mode=0700,uid={server.uid},gid={server.gid}",
               "imprimatur-test", server.state)
         server.start()
         self.furnish(server)
