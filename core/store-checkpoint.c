@@ -23,11 +23,12 @@
 
 static const uint8_t slot_magic[8] = {'I', 'M', 'P', 'C', 'H', 'K', '0', '1'};
 
+#define SLOTS ((size_t)2)
+#define SLOT_HEAD ((size_t)4096)
+#define PAGE_MAX ((size_t)65536)
+#define SLOT_SIZE (SLOT_HEAD + PAGE_MAX)
+
 enum {
-    SLOTS = 2,
-    SLOT_HEAD = 4096,
-    PAGE_MAX = 65536,
-    SLOT_SIZE = SLOT_HEAD + PAGE_MAX,
     DIGEST_SIZE = 32,
     META_PAGES = 2, /* LMDB's pages 0 and 1: transaction T's is page T % 2 */
     PAGE_NUMBER_SIZE = 8,
@@ -201,7 +202,7 @@ static imp_status file_read(struct store *store, const char *path, imp_error *er
     }
     for (unsigned i = 0; i < SLOTS && status == IMP_OK; i++) {
         struct store_checkpoint found;
-        ssize_t got = pread(pointer->file, slot, SLOT_SIZE, (off_t)i * SLOT_SIZE);
+        ssize_t got = pread(pointer->file, slot, SLOT_SIZE, (off_t)(i * SLOT_SIZE));
         if (got < 0) {
             status = file_failed(error, path);
         } else if (slot_read(slot, (size_t)got, &found) && found.number > pointer->last.number) {
