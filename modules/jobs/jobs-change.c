@@ -297,6 +297,9 @@ imp_status job_apply_tx(struct jobs *jobs, imp_tx *tx, Job *job, enum job_event 
     if (status != IMP_OK)
         return imp_error_set(error, IMP_INVALID, "a job that is %s knows no event %s",
                              job_situation_name(before), job_event_name(event));
+    /* Until a delivery of it begins again, nothing has answered whether its pages lie somewhere. */
+    if (before == JOB_UNCERTAIN && event == JOB_RELEASE)
+        job->is_doubted = true;
     /* A job that leaves the line by anything but its delivery's end takes its place with it. */
     if (before == JOB_QUEUED && job->situation != JOB_SENDING && job->situation != JOB_QUEUED)
         status = line_leave_tx(jobs, tx, job);

@@ -162,7 +162,8 @@ static struct ending ending_of(const struct delivery *delivery, const Job *job)
     if (outcome != IMP_DELIVERY_NOT_STARTED)
         return (struct ending){JOB_DOUBT, DELIVERY_UNCERTAIN, "none"};
     if (job->was_hold)
-        return (struct ending){JOB_RETURN, DELIVERY_NOT_STARTED, "none"};
+        return (struct ending){job->is_doubted ? JOB_RETURN_DOUBTED : JOB_RETURN,
+                               DELIVERY_NOT_STARTED, "none"};
     if (limit != 0 && job->attempts >= (uint64_t)limit)
         return (struct ending){JOB_GIVE_UP, DELIVERY_NOT_STARTED, "none"};
     return (struct ending){JOB_RETRY, DELIVERY_NOT_STARTED, "none"};

@@ -57,7 +57,8 @@ _Static_assert(JOB_SITUATION_COUNT < UINT8_MAX, "a situation must fit into the t
 #define HELD [JOB_RELEASE] = TO(JOB_QUEUED), ENDS_UNSENT
 /* Before the first byte a job can go back, to its owner or into the line. */
 #define GOES_BACK                                                                                  \
-    [JOB_RETURN] = TO(JOB_HELD), [JOB_RETRY] = TO(JOB_QUEUED), [JOB_GIVE_UP] = TO(JOB_ABORTED)
+    [JOB_RETURN] = TO(JOB_HELD), [JOB_RETURN_DOUBTED] = TO(JOB_UNCERTAIN),                         \
+    [JOB_RETRY] = TO(JOB_QUEUED), [JOB_GIVE_UP] = TO(JOB_ABORTED)
 #define ENDS_SENT                                                                                  \
     [JOB_DOUBT] = TO(JOB_UNCERTAIN), [JOB_CANCEL_USER] = TO(JOB_CANCELED_USER),                    \
     [JOB_CANCEL_OPERATOR] = TO(JOB_CANCELED_OPERATOR),                                             \
@@ -117,6 +118,7 @@ static const char *const event_names[JOB_EVENT_COUNT] = {
     [JOB_EVIDENCE_ERRORS] = "evidence-errors",
     [JOB_NO_EVIDENCE] = "no-evidence",
     [JOB_RETURN] = "return",
+    [JOB_RETURN_DOUBTED] = "return-doubted",
     [JOB_RETRY] = "retry",
     [JOB_GIVE_UP] = "give-up",
     [JOB_DOUBT] = "doubt",

@@ -409,6 +409,26 @@ static void a_failed_delivery_returns_a_held_job(void **state)
     assert_false(fixture_has_documents(&fx, job));
 }
 
+/* What a person decided is that it be tried; whether pages lie somewhere, nobody has answered. */
+static void an_uncertain_job_that_no_device_takes_stays_uncertain(void **state)
+{
+    (void)state;
+    imp_viewer administrator = {.size = sizeof administrator, .is_administrator = true};
+    imp_id job = held_and_released();
+    imp_delivery_first_byte(fx.deliveries[0]);
+    end(0, IMP_DELIVERY_UNCERTAIN);
+    for (uint32_t i = 1; i <= 2; i++) {
+        assert_int_equal(fixture_situation(&fx, job), JOB_UNCERTAIN);
+        assert_int_equal(fixture_release(&fx, job, fx.alice_session, fx.printer).status, IMP_OK);
+        fixture_settle(&fx);
+        end(i, IMP_DELIVERY_NOT_STARTED);
+    }
+    assert_int_equal(fixture_situation(&fx, job), JOB_UNCERTAIN);
+    fixture_restart(&fx);
+    assert_int_equal(fixture_situation(&fx, job), JOB_UNCERTAIN);
+    assert_int_equal(fixture_cancel(&fx, job, &administrator).status, IMP_OK);
+}
+
 static void a_private_job_is_shredded_when_its_queue_says(void **state)
 {
     (void)state;
@@ -809,6 +829,7 @@ int main(void)
         TEST(only_owner_and_delegate_may_release),
         TEST(a_device_prints_one_job_at_a_time_in_order),
         TEST(a_failed_delivery_returns_a_held_job),
+        TEST(an_uncertain_job_that_no_device_takes_stays_uncertain),
         TEST(a_private_job_is_shredded_when_its_queue_says),
         TEST(trouble_and_late_evidence_are_shown),
         TEST(bytes_that_were_sent_are_a_beginning_whatever_else_is_said),

@@ -97,6 +97,7 @@ static void a_job_that_has_been_sent_never_goes_back_into_a_line(void **state)
     (void)state;
     for (size_t i = 0; i < 2; i++) {
         refuse(sent[i], JOB_RETURN);
+        refuse(sent[i], JOB_RETURN_DOUBTED);
         refuse(sent[i], JOB_RETRY);
         refuse(sent[i], JOB_GIVE_UP);
         refuse(sent[i], JOB_EXPIRE);
@@ -131,6 +132,8 @@ static void a_failed_delivery_returns_a_held_job_and_retries_a_direct_one(void *
     assert_int_equal(go(JOB_SENDING, JOB_RETRY), JOB_QUEUED);
     assert_int_equal(go(JOB_SENDING, JOB_GIVE_UP), JOB_ABORTED);
     assert_int_equal(go(JOB_UNCERTAIN, JOB_RELEASE), JOB_QUEUED);
+    assert_int_equal(go(JOB_QUEUED, JOB_RETURN_DOUBTED), JOB_UNCERTAIN);
+    assert_int_equal(go(JOB_SENDING, JOB_RETURN_DOUBTED), JOB_UNCERTAIN);
 }
 
 static void a_quarantined_job_waits_for_its_owner(void **state)
