@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "modules/jobs/jobs-bad.h"
 #include "modules/jobs/jobs-delivery-private.h"
 
 /* ---- claims ---- */
@@ -31,7 +32,8 @@ imp_status claim_next_tx(struct jobs *jobs, imp_tx *tx, const imp_id *device, st
     Job *job = NULL;
     Delivery *record = NULL;
     claim_clear(claim); /* a closure may run again */
-    claim->status = line_claim_tx(jobs, tx, device, &job, &record, &claim->not_before, error);
+    claim->status =
+        line_claim_tx(jobs, tx, device, &job, &record, &claim->not_before, &claim->bad, error);
     switch (claim->status) {
     case IMP_NOT_FOUND:
     case IMP_BUSY:
@@ -164,7 +166,7 @@ static struct ending ending_of(const struct delivery *delivery, const Job *job)
     if (job->was_hold)
         return (struct ending){job->is_doubted ? JOB_RETURN_DOUBTED : JOB_RETURN,
                                DELIVERY_NOT_STARTED, "none"};
-    if (limit != 0 && job->attempts >= (uint64_t)limit)
+    if (delivery->is_document_corrupt || (limit != 0 && job->attempts >= (uint64_t)limit))
         return (struct ending){JOB_GIVE_UP, DELIVERY_NOT_STARTED, "none"};
     return (struct ending){JOB_RETRY, DELIVERY_NOT_STARTED, "none"};
 }
@@ -176,6 +178,59 @@ static int64_t back_off(struct jobs *jobs, uint32_t attempts)
     for (uint32_t i = 1; i < attempts && delay < longest; i++)
         delay *= 2;
     return delay < longest ? delay : longest;
+}
+
+/* Of the job: uncertain, when it still is this delivery's and its records let themselves be read. */
+static imp_status end_in_doubt_tx(struct delivery *delivery, imp_tx *tx, imp_error *error)
+{
+    struct jobs *jobs = delivery->jobs;
+    imp_status status;
+    uint32_t unused;
+    imp_id id = record_id_get(delivery->record->id);
+    struct jobs_actor actor = {
+        .principal = record_id_get(delivery->record->releaser),
+        .place_kind = "device",
+        .place = record_id_get(delivery->record->device),
+    };
+    char text[IMP_ID_TEXT_SIZE];
+    Job *job = job_load_sequence(jobs, tx, delivery->record->job_sequence, &status);
+    if (job == NULL)
+        return status;
+    if (!record_id_is(job->delivery, id) ||
+        job_situation_next(job->situation, JOB_DOUBT, &unused) != IMP_OK)
+        return IMP_OK; /* somebody else has ended it */
+    Delivery *record = job_load_delivery(jobs, tx, job, &status);
+    if (record != NULL) {
+        record->state = DELIVERY_UNCERTAIN;
+        record->ended = imp_now();
+        record->bytes_sent = delivery->bytes_sent;
+        record->transport = delivery->transport;
+        record->status = (uint32_t)delivery->error.status;
+        if ((status = delivery_save_tx(jobs, tx, record)) != IMP_OK)
+            return status;
+    }
+    status = job_apply_tx(jobs, tx, job, JOB_DOUBT, &delivery->is_condemned, error);
+    if (status == IMP_OK)
+        status = job_audit_tx(
+            jobs, tx, "delivery.end", record_id_get(job->id), &actor, delivery->error.status, error,
+            "delivery=%s state=%s job=%s bytes=%llu", imp_id_format(id, text),
+            delivery_state_name(DELIVERY_UNCERTAIN), job_situation_name(job->situation),
+            (unsigned long long)delivery->bytes_sent);
+    return status;
+}
+
+/* The end that the store refused, with what it may still take. The next job is claimed by another commit. */
+static imp_status end_refused_tx(struct delivery *delivery, imp_tx *tx, imp_error *error)
+{
+    uint8_t key[LINE_KEY_SIZE];
+    line_key_of(key, delivery->job, delivery->record);
+    imp_status status =
+        line_set_aside_tx(delivery->jobs, tx, (imp_bytes){key, sizeof key}, NULL, JOB_DOUBT, error);
+    if (status == IMP_OK && delivery->end_mode == END_IN_DOUBT)
+        status = end_in_doubt_tx(delivery, tx, error);
+    delivery->situation = JOB_UNCERTAIN;
+    delivery->next.status = IMP_NOT_FOUND;
+    return status;
 }
 
 static imp_status end_tx(imp_tx *tx, void *arg, imp_error *error)
@@ -190,13 +245,17 @@ static imp_status end_tx(imp_tx *tx, void *arg, imp_error *error)
 
     delivery->is_condemned = false;
     claim_clear(&delivery->next);
+    if (delivery->end_mode != END_AS_IT_WAS) {
+        status = end_refused_tx(delivery, tx, error);
+        goto done;
+    }
     Job *job = job_load_sequence(jobs, tx, delivery->record->job_sequence, &status);
     if (job == NULL)
         goto done;
     Delivery *record = job_load_delivery(jobs, tx, job, &status);
     if (record == NULL)
         goto done;
-    if (!record_id_is(record->id, id)) {
+    if (!record_id_is(record->id, id) || !record_id_is(job->delivery, id)) {
         status = imp_error_set(error, IMP_CORRUPT, "the job has another delivery meanwhile");
         goto done;
     }
@@ -271,11 +330,59 @@ static void count_end(const struct delivery *delivery)
 
 static void end_again(void *arg)
 {
-    delivery_commit_end(arg);
+    struct delivery *delivery = arg;
+    delivery->transport_timer = NULL;
+    delivery_commit_end(delivery);
 }
 
-/* Between two tries to record an end that the store refuses (a full disk). */
+/* Between two tries to record an end that the store has no room for, and their number where it may be the
+ * record that is too large. */
 #define END_RETRY (1 * IMP_SECOND)
+#define END_TRIES_MAX 10u
+
+/* The next try to record the end; false when there is none: the lease of the row runs out. */
+static bool end_try_again(struct delivery *delivery, imp_status status)
+{
+    bool is_refused =
+        bad_is_of_row(status) || (status == IMP_LIMIT && ++delivery->end_tries >= END_TRIES_MAX);
+    if (status == IMP_UNAVAILABLE) /* the store is closing; what it has is read at the next start */
+        return false;
+    if (is_refused && delivery->end_mode != END_OFF_LINE) {
+        delivery->end_mode++;
+        delivery->end_tries = 0;
+        delivery_commit_end(delivery);
+        return true;
+    }
+    delivery->transport_timer =
+        imp_timer_start(delivery->jobs->self, END_RETRY, false, end_again, delivery);
+    return delivery->transport_timer != NULL;
+}
+
+/* A lost one stays until its transport gives it back. */
+static void end_free(struct delivery *delivery)
+{
+    struct device_line *line = delivery->line;
+    line->running = NULL;
+    if (delivery->is_lost && !delivery->is_given_back) {
+        delivery->is_end_committed = true;
+        delivery->next_lost = line->lost;
+        line->lost = delivery;
+    } else {
+        delivery_free(delivery);
+    }
+}
+
+void delivery_give_back(struct delivery *delivery)
+{
+    struct delivery **link = &delivery->line->lost;
+    delivery->is_given_back = true;
+    if (!delivery->is_end_committed)
+        return;
+    while (*link != delivery)
+        link = &(*link)->next_lost;
+    *link = delivery->next_lost;
+    delivery_free(delivery);
+}
 
 static void end_done(imp_status status, const imp_error *error, void *arg)
 {
@@ -283,25 +390,25 @@ static void end_done(imp_status status, const imp_error *error, void *arg)
     struct jobs *jobs = delivery->jobs;
     struct device_line *line = delivery->line;
     struct claim next = delivery->next;
+    enum end_mode mode = delivery->end_mode;
     char id[IMP_ID_TEXT_SIZE];
 
     delivery->next = (struct claim){0};
     if (status != IMP_OK) {
-        /* The claim stays: after a restart this job is uncertain, never sent again by itself. */
         claim_clear(&next);
         imp_log_limited(jobs->self, 10000, IMP_LOG_ERROR, "jobs.end-failed",
                         "delivery=%s status=%s reason=\"%s\"", imp_id_format(delivery->info.id, id),
                         imp_status_name(status), error == NULL ? "" : error->message);
-        if (status == IMP_NO_SPACE || status == IMP_LIMIT) {
-            delivery->transport_timer =
-                imp_timer_start(jobs->self, END_RETRY, false, end_again, delivery);
-            if (delivery->transport_timer != NULL)
-                return;
-        }
+        if (end_try_again(delivery, status))
+            return;
         delivery_answer_cancels(delivery, status);
-        line->running = NULL;
-        delivery_free(delivery);
+        end_free(delivery);
         return;
+    }
+    if (mode != END_AS_IT_WAS) {
+        struct jobs_bad bad = {0};
+        bad_add(&bad, delivery->record->job_sequence, IMP_CORRUPT);
+        bad_tell(jobs, "delivery", &bad);
     }
     imp_sent_end(delivery->word);
     count_end(delivery);
@@ -315,9 +422,10 @@ static void end_done(imp_status status, const imp_error *error, void *arg)
         spool_shred(jobs->spool, NULL, NULL);
     delivery_answer_cancels(
         delivery, job_situation_state(delivery->situation) == IMP_JOB_CANCELED ? IMP_OK : IMP_BUSY);
-    line->running = NULL;
-    delivery_free(delivery);
+    end_free(delivery);
     line_claimed(line, &next);
+    if (mode != END_AS_IT_WAS)
+        line_next(line);
 }
 
 void delivery_commit_end(struct delivery *delivery)
@@ -325,7 +433,8 @@ void delivery_commit_end(struct delivery *delivery)
     delivery->is_finished = true;
     delivery->transport_timer = NULL;
     imp_timer_cancel(delivery->evidence_timer);
-    delivery->evidence_timer = NULL;
+    imp_timer_cancel(delivery->stop_timer);
+    delivery->evidence_timer = delivery->stop_timer = NULL;
     spool_reader_close(delivery->reader);
     delivery->reader = NULL;
     delivery->write = (struct jobs_write){
@@ -336,147 +445,4 @@ void delivery_commit_end(struct delivery *delivery)
         .arg = delivery,
     };
     jobs_write_submit(&delivery->write);
-}
-
-/* ---- after a crash ---- */
-
-struct recovery {
-    struct jobs *jobs;
-    imp_id *devices; /* that have a line */
-    size_t device_count, device_room;
-    imp_sent_slot
-        *words; /* of those deliveries: given back when the commit has said what became of them */
-    size_t word_count, word_room;
-    uint32_t uncertain, resumed;
-};
-
-static bool note_device(struct recovery *recovery, const uint8_t *device)
-{
-    if (recovery->device_count != 0 &&
-        memcmp(recovery->devices[recovery->device_count - 1].bytes, device, 16) == 0)
-        return true; /* rows of a device lie together */
-    if (recovery->device_count == recovery->device_room) {
-        size_t room = recovery->device_room == 0 ? 16 : recovery->device_room * 2;
-        imp_id *more = realloc(recovery->devices, room * sizeof *more);
-        if (more == NULL)
-            return false;
-        recovery->devices = more;
-        recovery->device_room = room;
-    }
-    memcpy(recovery->devices[recovery->device_count++].bytes, device, 16);
-    return true;
-}
-
-static bool note_word(struct recovery *recovery, imp_sent_slot word)
-{
-    if (recovery->word_count == recovery->word_room) {
-        size_t room = recovery->word_room == 0 ? 16 : recovery->word_room * 2;
-        imp_sent_slot *more = realloc(recovery->words, room * sizeof *more);
-        if (more == NULL)
-            return false;
-        recovery->words = more;
-        recovery->word_room = room;
-    }
-    recovery->words[recovery->word_count++] = word;
-    return true;
-}
-
-/* One running row of an earlier run. The word of "bytes sent" tells whether it may go on. */
-static imp_status recover_row_tx(struct recovery *recovery, imp_tx *tx, const struct line_row *row,
-                                 imp_error *error)
-{
-    struct jobs *jobs = recovery->jobs;
-    imp_status status;
-    imp_sent_slot slot;
-    uint64_t sent = 1;
-    bool is_condemned = false;
-    Job *job = job_load_sequence(jobs, tx, row->sequence, &status);
-    Delivery *record = job == NULL ? NULL : job_load_delivery(jobs, tx, job, &status);
-    if (record == NULL || record->attempt != row->attempt)
-        return imp_error_set(error, IMP_CORRUPT, "a device's line names a job that is not there");
-    if (record->run == jobs->run)
-        return IMP_OK; /* another generation of this process is at it */
-    imp_id id = record_id_get(record->id);
-    struct jobs_actor actor = {.place_kind = "device", .place = record_id_get(record->device)};
-    bool has_word = imp_sent_find(id, &slot, &sent), never_began = has_word && sent == 0;
-    char text[IMP_ID_TEXT_SIZE];
-    if (has_word && !note_word(recovery, slot))
-        return imp_error_set(error, IMP_LIMIT, "not enough memory for the devices' lines");
-
-    if (never_began) {
-        record->state = DELIVERY_WAITING;
-        status = line_put_tx(jobs, tx, job, record, false, 0);
-        recovery->resumed++;
-    } else {
-        record->state = DELIVERY_UNCERTAIN;
-        record->ended = imp_now();
-        status = line_leave_tx(jobs, tx, job);
-        recovery->uncertain++;
-    }
-    if (status == IMP_OK)
-        status = delivery_save_tx(jobs, tx, record);
-    if (status == IMP_OK)
-        status =
-            job_apply_tx(jobs, tx, job, never_began ? JOB_RETRY : JOB_DOUBT, &is_condemned, error);
-    if (status == IMP_OK)
-        status = job_audit_tx(jobs, tx, "delivery.recover", record_id_get(job->id), &actor, IMP_OK,
-                              error, "delivery=%s state=%s", imp_id_format(id, text),
-                              delivery_state_name(record->state));
-    return status;
-}
-
-static imp_status recover_tx(imp_tx *tx, void *arg, imp_error *error)
-{
-    struct recovery *recovery = arg;
-    imp_cursor *cursor;
-    imp_bytes key, value;
-    uint8_t from[LINE_KEY_SIZE] = {0};
-    size_t from_length = 0;
-
-    recovery->device_count = recovery->word_count = 0;
-    recovery->uncertain = recovery->resumed = 0;
-    for (;;) {
-        struct line_row row;
-        imp_status status = imp_cursor_open(tx, recovery->jobs->tables.line,
-                                            (imp_bytes){from, from_length}, &cursor);
-        if (status != IMP_OK)
-            return status;
-        status = imp_cursor_next(cursor, &key, &value);
-        if (status == IMP_OK && (key.length != LINE_KEY_SIZE || !line_row_read(value, &row)))
-            status = IMP_CORRUPT;
-        if (status == IMP_OK)
-            memcpy(from, key.data, LINE_KEY_SIZE);
-        imp_cursor_close(cursor);
-        if (status == IMP_NOT_FOUND)
-            return IMP_OK;
-        if (status != IMP_OK)
-            return imp_error_set(error, status, "a device's line can't be read");
-        if (!note_device(recovery, from))
-            return imp_error_set(error, IMP_LIMIT, "not enough memory for the devices' lines");
-        if (row.is_running && (status = recover_row_tx(recovery, tx, &row, error)) != IMP_OK)
-            return status;
-        /* Running rows are the first of their class, so the walk jumps from class to class and never
-         * over all jobs that wait. */
-        from_length = LINE_KEY_SIZE;
-        memset(from + 17, 0xff, 8);
-    }
-}
-
-imp_status delivery_recover(struct jobs *jobs, imp_error *error)
-{
-    struct recovery recovery = {.jobs = jobs};
-    imp_status status = imp_store_write_sync(jobs->self, recover_tx, &recovery, error);
-    if (status == IMP_OK) {
-        if (recovery.uncertain != 0 || recovery.resumed != 0)
-            imp_log(jobs->self, IMP_LOG_WARNING, "jobs.recovered", "uncertain=%u resumed=%u",
-                    recovery.uncertain, recovery.resumed);
-        imp_metric_add(jobs->metrics.uncertain, recovery.uncertain);
-        for (size_t i = 0; i < recovery.word_count; i++)
-            imp_sent_end(recovery.words[i]);
-        for (size_t i = 0; i < recovery.device_count; i++)
-            delivery_wake(jobs, &recovery.devices[i]);
-    }
-    free(recovery.devices);
-    free(recovery.words);
-    return status;
 }

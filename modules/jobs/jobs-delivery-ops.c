@@ -21,11 +21,26 @@ static void document_is_readable(void *arg)
         delivery->base.readable(&delivery->base, delivery->base.arg);
 }
 
+/* No later try can help a document whose key was destroyed, nor one that does not open. A key of another
+ * pool may come back with its medium; what a restore has really lost is ended by jobs-restore.c. */
+static imp_status read_failed(struct delivery *delivery, uint32_t document, imp_status status)
+{
+    if (status == IMP_NOT_FOUND &&
+        spool_has_key(delivery->jobs->spool, &delivery->documents[document].key))
+        delivery->is_document_lost = true;
+    if (status == IMP_CORRUPT)
+        delivery->is_document_corrupt = true;
+    return status;
+}
+
 static imp_status delivery_read(imp_delivery *base, uint32_t document, void *buffer, size_t size,
                                 size_t *length, imp_error *error)
 {
     struct delivery *delivery = delivery_of(base);
     *length = 0;
+    if (delivery->is_lost)
+        return imp_error_set(error, IMP_UNAVAILABLE,
+                             "the delivery was taken back: its lease is over");
     if (delivery->is_finished || document >= delivery->info.document_count)
         return imp_error_set(error, IMP_INVALID, "there is no document %u", document);
     if (delivery->reader == NULL || delivery->reading != document) {
@@ -35,16 +50,13 @@ static imp_status delivery_read(imp_delivery *base, uint32_t document, void *buf
             spool_reader_open(delivery->jobs->spool, &delivery->documents[document],
                               document_is_readable, delivery, &delivery->reader, error);
         if (status != IMP_OK)
-            return status;
+            return read_failed(delivery, document, status);
         delivery->reading = document;
     }
     imp_status status = spool_reader_read(delivery->reader, buffer, size, length, error);
-    /* Its key was destroyed: no later try can help. A key of another pool may come back with its medium;
-     * what a restore has really lost is ended by jobs-restore.c. */
-    if (status == IMP_NOT_FOUND &&
-        spool_has_key(delivery->jobs->spool, &delivery->documents[document].key))
-        delivery->is_document_lost = true;
-    if (status == IMP_OK && *length == 0 && size != 0)
+    if (status != IMP_OK)
+        return read_failed(delivery, document, status);
+    if (*length == 0 && size != 0)
         delivery->reading = UINT32_MAX; /* a further read begins anew: copies */
     return status;
 }
@@ -52,7 +64,7 @@ static imp_status delivery_read(imp_delivery *base, uint32_t document, void *buf
 static void delivery_first_byte(imp_delivery *base)
 {
     struct delivery *delivery = delivery_of(base);
-    if (delivery->has_first_byte)
+    if (delivery->has_first_byte || delivery->is_finished)
         return;
     delivery->has_first_byte = true;
     imp_sent_add(delivery->word, 1);
@@ -61,7 +73,7 @@ static void delivery_first_byte(imp_delivery *base)
 static void delivery_progress(imp_delivery *base, uint64_t bytes_sent)
 {
     struct delivery *delivery = delivery_of(base);
-    if (bytes_sent <= delivery->bytes_sent)
+    if (bytes_sent <= delivery->bytes_sent || delivery->is_finished)
         return;
     delivery_first_byte(base); /* at most once, even for a transport that forgot to say so */
     imp_sent_add(delivery->word, bytes_sent - delivery->bytes_sent);
@@ -82,7 +94,7 @@ static void evidence_is_late(void *arg)
 {
     struct delivery *delivery = arg;
     delivery->evidence_timer = NULL;
-    delivery_ask_to_stop(delivery); /* it ends as unconfirmed, because all bytes were taken */
+    delivery_stop_soon(delivery); /* it ends as unconfirmed, because all bytes were taken */
 }
 
 static void delivery_sent(imp_delivery *base)
@@ -102,6 +114,10 @@ static void delivery_finish(imp_delivery *base, imp_delivery_outcome outcome,
                             const imp_error *error)
 {
     struct delivery *delivery = delivery_of(base);
+    if (delivery->is_lost) {
+        delivery_give_back(delivery);
+        return;
+    }
     if (delivery->is_finished)
         return;
     delivery->outcome = outcome;

@@ -21,6 +21,7 @@ struct claim {
     int64_t not_before;
     Job *job;
     Delivery *record;
+    struct jobs_bad bad; /* rows that were set aside on the way */
 };
 void claim_clear(struct claim *claim);
 /* Claims the device's next job and copies what was claimed. Writer. */
@@ -33,6 +34,7 @@ struct device_line {
     struct jobs *jobs;
     imp_id device;
     struct delivery *running;
+    struct delivery *lost; /* taken from transports that have not given them back */
     bool is_claiming, wakes_again;
     imp_timer *timer; /* the next look */
     struct claim claim;
@@ -42,6 +44,14 @@ struct device_line {
 void line_next(struct device_line *line);
 /* A claim is committed (or found nothing). */
 void line_claimed(struct device_line *line, struct claim *claim);
+
+/* How the end is recorded: as it was, or, where the store refuses that, with less and less of it. A row
+ * of a delivery that is over must not stay: it would hold up its device for ever. */
+enum end_mode {
+    END_AS_IT_WAS,
+    END_IN_DOUBT, /* the job is uncertain, whatever the end was */
+    END_OFF_LINE, /* the device's line alone goes on */
+};
 
 struct delivery {
     imp_delivery base;
@@ -64,10 +74,16 @@ struct delivery {
     imp_sent_slot word;
     uint64_t bytes_sent;
     int64_t last_sign; /* imp_ticks() of the transport's last call */
-    bool has_first_byte, is_sent, is_in_trouble, is_finished, is_document_lost;
+    bool has_first_byte, is_sent, is_in_trouble, is_finished;
+    bool is_document_lost, is_document_corrupt;
     bool is_cancel_asked, is_cancel_by_operator;
     struct jobs_actor canceler; /* who asked last */
+    bool is_lost;               /* its lease is over and its transport did not stop */
+    bool is_end_committed;      /* of a lost one: only its transport's finish is awaited */
+    bool is_given_back;         /* the transport has finished a lost one */
+    struct delivery *next_lost;
     imp_timer *evidence_timer, *transport_timer;
+    imp_timer *stop_timer; /* the transport was asked to stop */
     char transport[32];
 
     imp_delivery_outcome outcome;
@@ -76,6 +92,8 @@ struct delivery {
     struct claim next;               /* claimed in the commit of this one's end */
     uint32_t situation;              /* the job's after the end */
     bool is_condemned;
+    enum end_mode end_mode;
+    uint32_t end_tries;
     struct jobs_write write;
 };
 
@@ -89,6 +107,11 @@ void delivery_free(struct delivery *delivery);
 void delivery_commit_event(struct delivery *delivery, enum job_event event);
 /* Asks the transport to give up; false when it can't. */
 bool delivery_ask_to_stop(struct delivery *delivery);
+/* Asks it once more with a limit: one that has not ended after it is taken away. The delivery may be gone
+ * when this returns. */
+void delivery_stop_soon(struct delivery *delivery);
+/* The transport's finish of a delivery that was taken from it. */
+void delivery_give_back(struct delivery *delivery);
 /* Answers those who wait for the end. */
 void delivery_answer_cancels(struct delivery *delivery, imp_status status);
 

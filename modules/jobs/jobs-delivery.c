@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "modules/jobs/jobs-bad.h"
 #include "modules/jobs/jobs-delivery-private.h"
 
 /* A transport may be started after us: so long a device's first delivery waits for it. */
@@ -137,6 +138,7 @@ void delivery_free(struct delivery *delivery)
 {
     spool_reader_close(delivery->reader);
     imp_timer_cancel(delivery->evidence_timer);
+    imp_timer_cancel(delivery->stop_timer);
     imp_timer_cancel(delivery->transport_timer);
     record_free(delivery->job);
     record_free(delivery->record);
@@ -209,6 +211,7 @@ static imp_status load(struct delivery *delivery, imp_error *error)
         return imp_error_set(error, IMP_UNAVAILABLE, "the device is disabled");
     status = load_documents(delivery);
     delivery->is_document_lost = status == IMP_NOT_FOUND;
+    delivery->is_document_corrupt = status == IMP_CORRUPT;
     if (status != IMP_OK)
         return imp_error_set(error, status, "the job's documents can't be opened: %s",
                              imp_status_name(status));
@@ -304,6 +307,7 @@ void line_claimed(struct device_line *line, struct claim *claim)
     struct delivery *delivery;
     int64_t delay = claim->not_before - imp_now();
 
+    bad_tell(jobs, "line", &claim->bad);
     switch (claim->status) {
     case IMP_OK: break;
     case IMP_TIMEOUT:
@@ -319,7 +323,7 @@ void line_claimed(struct device_line *line, struct claim *claim)
         return;
     }
     delivery = calloc(1, sizeof *delivery);
-    if (delivery == NULL) { /* claimed, and nobody to do it: as after a crash */
+    if (delivery == NULL) { /* claimed, and nobody to do it: its lease runs out */
         imp_log(jobs->self, IMP_LOG_CRITICAL, "jobs.delivery-memory", "status=limit");
         claim_clear(claim);
         return;
@@ -416,31 +420,15 @@ imp_status delivery_cancel_ask(struct delivery_cancel *cancel)
     return jobs_post(jobs, imp_loop_at(loop_of(jobs, &cancel->device)), cancel_on_loop, cancel);
 }
 
-/* ---- leases ---- */
+/* ---- looking at them ---- */
 
-static void check_leases_on_loop(void *arg)
+void delivery_each_on_loop(struct jobs *jobs, void (*visit)(struct delivery *delivery))
 {
-    struct jobs *jobs = arg;
-    int64_t lease = atomic_load(&jobs->settings.lease), now = imp_ticks();
     uint32_t index = imp_loop_index(imp_loop_current());
+    if (index >= jobs->loop_count)
+        return;
     for (struct device_line *line = jobs->lines[index]; line != NULL; line = line->next) {
-        struct delivery *delivery = line->running;
-        /* A device that waits for paper may do so for days. */
-        if (delivery == NULL || delivery->is_finished || delivery->is_in_trouble ||
-            now - delivery->last_sign <= lease)
-            continue;
-        char id[IMP_ID_TEXT_SIZE];
-        imp_log(jobs->self, IMP_LOG_WARNING, "jobs.lease-over", "delivery=%s",
-                imp_id_format(delivery->info.id, id));
-        delivery->last_sign = now;
-        delivery_ask_to_stop(delivery);
-    }
-}
-
-void delivery_check_leases(struct jobs *jobs)
-{
-    for (uint32_t i = 0; i < jobs->loop_count; i++) {
-        if (jobs_post(jobs, imp_loop_at(i), check_leases_on_loop, jobs) != IMP_OK)
-            return;
+        if (line->running != NULL)
+            visit(line->running);
     }
 }

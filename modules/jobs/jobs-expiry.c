@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include "modules/jobs/jobs-change.h"
-#include "modules/jobs/jobs-delivery.h"
 #include "modules/jobs/jobs-submission.h"
 
 #define BATCH 64u /* jobs a closure, so that one sweep never holds the writer for long */
@@ -218,7 +217,6 @@ static void sweep_now(void *arg)
     if (jobs->is_sweeping || atomic_load(&jobs->is_draining))
         return;
     submissions_age(jobs->submissions, atomic_load(&jobs->settings.submission_window));
-    delivery_check_leases(jobs);
     if ((sweep = calloc(1, sizeof *sweep)) == NULL)
         return; /* the next interval comes */
     imp_pin(jobs->self, "sweep");

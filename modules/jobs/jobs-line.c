@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "modules/jobs/jobs-bad.h"
+
 static const char *const state_names[] = {
     [DELIVERY_WAITING] = "waiting",
     [DELIVERY_CLAIMED] = "claimed",
@@ -115,83 +117,174 @@ done:
     return status;
 }
 
+void line_key_of(uint8_t key[LINE_KEY_SIZE], const Job *job, const Delivery *delivery)
+{
+    imp_id device = record_id_get(delivery->device);
+    line_key(key, &device, line_class(job), delivery->line_number);
+}
+
 imp_status line_leave_tx(struct jobs *jobs, imp_tx *tx, const Job *job)
 {
     imp_status status;
     uint8_t key[LINE_KEY_SIZE];
     Delivery *delivery = job_load_delivery(jobs, tx, job, &status);
     if (delivery == NULL)
-        return status == IMP_NOT_FOUND ? IMP_OK : status;
-    imp_id device = record_id_get(delivery->device);
-    line_key(key, &device, line_class(job), delivery->line_number);
+        return bad_is_of_row(status) ? IMP_OK : status;
+    line_key_of(key, job, delivery);
     status = imp_tx_delete(tx, jobs->tables.line, (imp_bytes){key, sizeof key});
     return status == IMP_NOT_FOUND ? IMP_OK : status;
 }
 
-/* The first row of a class; IMP_NOT_FOUND when the class is empty. */
-static imp_status line_first(struct jobs *jobs, imp_tx *tx, const imp_id *device, uint32_t class,
-                             struct line_row *row, uint64_t *number)
+/* ---- who is next ---- */
+
+struct place {
+    uint8_t key[LINE_KEY_SIZE];
+    struct line_row row;
+};
+
+static uint64_t place_number(const struct place *place)
 {
-    uint8_t from[LINE_KEY_SIZE];
-    imp_cursor *cursor;
-    imp_bytes key, value;
+    return jobs_get_u64(place->key + 17);
+}
+
+imp_status line_set_aside_tx(struct jobs *jobs, imp_tx *tx, imp_bytes key, Job *job,
+                             enum job_event event, imp_error *error)
+{
+    uint32_t unused;
+    bool is_condemned = false;
+    imp_status status = imp_tx_delete(tx, jobs->tables.line, key);
+    if (status == IMP_NOT_FOUND)
+        status = IMP_OK;
+    if (status == IMP_OK && job != NULL &&
+        job_situation_next(job->situation, event, &unused) == IMP_OK)
+        status = job_apply_tx(jobs, tx, job, event, &is_condemned, error);
+    return status;
+}
+
+/* The first usable row of a class; IMP_NOT_FOUND when the class is empty, IMP_LIMIT when `bad` is full
+ * and there may be more. */
+static imp_status line_first(struct jobs *jobs, imp_tx *tx, const imp_id *device, uint32_t class,
+                             struct place *place, struct jobs_bad *bad, imp_error *error)
+{
+    uint8_t from[LINE_KEY_SIZE], bad_key[IMP_KEY_MAX];
     line_key(from, device, class, 0);
-    imp_status status =
-        imp_cursor_open(tx, jobs->tables.line, (imp_bytes){from, sizeof from}, &cursor);
-    if (status != IMP_OK)
-        return status;
-    status = imp_cursor_next(cursor, &key, &value);
-    if (status == IMP_OK) {
-        if (key.length != LINE_KEY_SIZE || memcmp(key.data, from, 17) != 0)
+    for (;;) {
+        imp_cursor *cursor;
+        imp_bytes key, value;
+        size_t length = 0;
+        bool is_usable = false;
+        imp_status status =
+            imp_cursor_open(tx, jobs->tables.line, (imp_bytes){from, sizeof from}, &cursor);
+        if (status != IMP_OK)
+            return status;
+        status = imp_cursor_next(cursor, &key, &value);
+        if (status == IMP_OK && (key.length < 17 || memcmp(key.data, from, 17) != 0))
             status = IMP_NOT_FOUND;
-        else if (!line_row_read(value, row))
-            status = IMP_CORRUPT;
-        else
-            *number = jobs_get_u64((const uint8_t *)key.data + 17);
+        if (status == IMP_OK) {
+            is_usable = key.length == LINE_KEY_SIZE && line_row_read(value, &place->row);
+            length = key.length;
+            memcpy(is_usable ? place->key : bad_key, key.data, length);
+        }
+        imp_cursor_close(cursor);
+        if (status != IMP_OK || is_usable)
+            return status;
+        if (!bad_add(bad, 0, IMP_CORRUPT))
+            return IMP_LIMIT;
+        status = line_set_aside_tx(jobs, tx, (imp_bytes){bad_key, length}, NULL, JOB_RETURN, error);
+        if (status != IMP_OK)
+            return status;
     }
-    imp_cursor_close(cursor);
+}
+
+/* The row that is next; outcomes as of line_claim_tx. */
+static imp_status line_next_place(struct jobs *jobs, imp_tx *tx, const imp_id *device,
+                                  struct place *next, int64_t *not_before, struct jobs_bad *bad,
+                                  imp_error *error)
+{
+    struct place places[2], *winner = NULL;
+    imp_status found[2];
+    int64_t now = imp_now();
+
+    *not_before = 0;
+    for (uint32_t class = 0; class < 2; class ++) {
+        found[class] = line_first(jobs, tx, device, class, &places[class], bad, error);
+        if (found[class] != IMP_OK && found[class] != IMP_NOT_FOUND)
+            return found[class];
+        /* A running row is always the first of its class: rows are claimed in order. */
+        if (found[class] == IMP_OK && places[class].row.is_running)
+            return IMP_BUSY;
+    }
+    if (found[LINE_RELEASED] == IMP_OK)
+        winner = &places[LINE_RELEASED];
+    if (found[LINE_DIRECT] == IMP_OK) {
+        if (places[LINE_DIRECT].row.not_before > now)
+            *not_before = places[LINE_DIRECT].row.not_before;
+        else if (winner == NULL || place_number(&places[LINE_DIRECT]) < place_number(winner))
+            winner = &places[LINE_DIRECT];
+    }
+    if (winner == NULL)
+        return *not_before != 0 ? IMP_TIMEOUT : IMP_NOT_FOUND;
+    *next = *winner;
+    return IMP_OK;
+}
+
+/* Job and delivery of a row, when they can be claimed. */
+static imp_status line_load(struct jobs *jobs, imp_tx *tx, const struct line_row *row, Job **job,
+                            Delivery **delivery)
+{
+    imp_status status;
+    uint32_t unused;
+    *delivery = NULL;
+    *job = job_load_sequence(jobs, tx, row->sequence, &status);
+    if (*job != NULL && (*job)->attempts != row->attempt) {
+        *job = NULL; /* it has another delivery: the row alone is wrong */
+        return IMP_INVALID;
+    }
+    if (*job != NULL)
+        *delivery = job_load_delivery(jobs, tx, *job, &status);
+    if (status == IMP_OK && job_situation_next((*job)->situation, JOB_START, &unused) != IMP_OK) {
+        *job = NULL;
+        return IMP_INVALID;
+    }
     return status;
 }
 
 imp_status line_claim_tx(struct jobs *jobs, imp_tx *tx, const imp_id *device, Job **job,
-                         Delivery **delivery, int64_t *not_before, imp_error *error)
+                         Delivery **delivery, int64_t *not_before, struct jobs_bad *bad,
+                         imp_error *error)
 {
-    struct line_row rows[2], *next = NULL;
-    uint64_t numbers[2];
-    imp_status status, found[2];
-    int64_t now = imp_now();
+    struct place place;
+    imp_status status;
     bool is_condemned = false;
 
-    for (uint32_t class = 0; class < 2; class ++) {
-        found[class] = line_first(jobs, tx, device, class, &rows[class], &numbers[class]);
-        if (found[class] != IMP_OK && found[class] != IMP_NOT_FOUND)
-            return imp_error_set(error, found[class], "the device's line can't be read: %s",
-                                 imp_status_name(found[class]));
-        if (found[class] == IMP_OK && rows[class].is_running)
-            return IMP_BUSY;
+    for (;;) {
+        status = line_next_place(jobs, tx, device, &place, not_before, bad, error);
+        if (status == IMP_NOT_FOUND || status == IMP_BUSY || status == IMP_TIMEOUT)
+            return status;
+        if (status == IMP_OK)
+            status = line_load(jobs, tx, &place.row, job, delivery);
+        else if (status != IMP_LIMIT || !bad_is_full(bad))
+            return imp_error_set(error, status, "the device's line can't be read: %s",
+                                 imp_status_name(status));
+        if (status == IMP_OK)
+            break;
+        if (bad_is_full(bad) && (status == IMP_LIMIT || bad_is_of_row(status))) {
+            *not_before = imp_now(); /* what was set aside is committed; then at once again */
+            return IMP_TIMEOUT;
+        }
+        if (!bad_is_of_row(status))
+            return imp_error_set(error, status, "a job in the device's line can't be read: %s",
+                                 imp_status_name(status));
+        bad_add(bad, place.row.sequence, status);
+        enum job_event event = *job != NULL && (*job)->is_doubted ? JOB_RETURN_DOUBTED : JOB_RETURN;
+        status = line_set_aside_tx(jobs, tx, (imp_bytes){place.key, sizeof place.key}, *job, event,
+                                   error);
+        if (status != IMP_OK)
+            return status;
     }
-    /* A running row is always the first of its class: rows are claimed in order. */
-    *not_before = 0;
-    if (found[LINE_RELEASED] == IMP_OK)
-        next = &rows[LINE_RELEASED];
-    if (found[LINE_DIRECT] == IMP_OK) {
-        if (rows[LINE_DIRECT].not_before > now)
-            *not_before = rows[LINE_DIRECT].not_before;
-        else if (next == NULL || numbers[LINE_DIRECT] < numbers[LINE_RELEASED])
-            next = &rows[LINE_DIRECT];
-    }
-    if (next == NULL)
-        return *not_before != 0 ? IMP_TIMEOUT : IMP_NOT_FOUND;
-
-    *job = job_load_sequence(jobs, tx, next->sequence, &status);
-    if (*job != NULL)
-        *delivery = job_load_delivery(jobs, tx, *job, &status);
-    if (status != IMP_OK)
-        return imp_error_set(error, status, "a job in the device's line can't be read: %s",
-                             imp_status_name(status));
     (*delivery)->state = DELIVERY_CLAIMED;
-    (*delivery)->claimed = now;
-    (*delivery)->lease_end = now + atomic_load(&jobs->settings.lease);
+    (*delivery)->claimed = imp_now();
+    (*delivery)->lease_end = (*delivery)->claimed + atomic_load(&jobs->settings.lease);
     (*delivery)->run = jobs->run;
     status = delivery_save_tx(jobs, tx, *delivery);
     if (status == IMP_OK)

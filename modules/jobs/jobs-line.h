@@ -51,17 +51,26 @@ struct delivery_plan {
  * event, which saves the job. */
 imp_status line_join_tx(struct jobs *jobs, imp_tx *tx, Job *job, const struct delivery_plan *plan,
                         imp_error *error);
-/* Takes the row of the job's latest delivery out of its line. */
+/* Takes the row of the job's latest delivery out of its line; one whose delivery can't be read stays, and
+ * is set aside by the claim that meets it. */
 imp_status line_leave_tx(struct jobs *jobs, imp_tx *tx, const Job *job);
 imp_status delivery_save_tx(struct jobs *jobs, imp_tx *tx, const Delivery *delivery);
 /* Writes the row of a delivery anew. */
 imp_status line_put_tx(struct jobs *jobs, imp_tx *tx, const Job *job, const Delivery *delivery,
                        bool is_running, int64_t not_before);
 
+/* The key of a delivery's row, from the records as they were claimed. */
+void line_key_of(uint8_t key[LINE_KEY_SIZE], const Job *job, const Delivery *delivery);
+/* Takes a row that can't be used out of the line. A job that can be read and was in it goes by `event`,
+ * if the table knows the way, for it must not wait for what never comes. */
+imp_status line_set_aside_tx(struct jobs *jobs, imp_tx *tx, imp_bytes key, Job *job,
+                             enum job_event event, imp_error *error);
+
 /* The next job of a device, claimed: row, job and delivery say so when it returns IMP_OK. Its outcome
  * otherwise: IMP_NOT_FOUND, nobody waits; IMP_BUSY, one is running already; IMP_TIMEOUT, not before
- * *not_before. */
+ * *not_before. Rows that can't be used are set aside and noted in `bad`. */
 imp_status line_claim_tx(struct jobs *jobs, imp_tx *tx, const imp_id *device, Job **job,
-                         Delivery **delivery, int64_t *not_before, imp_error *error);
+                         Delivery **delivery, int64_t *not_before, struct jobs_bad *bad,
+                         imp_error *error);
 
 #endif

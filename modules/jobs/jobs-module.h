@@ -86,8 +86,18 @@ enum jobs_refusal {
 struct jobs_metrics {
     imp_metric *received, *received_bytes, *quarantined, *retries_seen, *held;
     imp_metric *deliveries, *delivered, *delivered_bytes, *failed, *uncertain;
-    imp_metric *expired, *canceled, *sweeping;
+    imp_metric *expired, *canceled, *sweeping, *bad_rows;
     imp_metric *refused[JOBS_REFUSAL_COUNT];
+};
+
+/* Rows that a closure had to set aside; see jobs-bad.h. */
+#define JOBS_BAD_MAX 16u
+struct jobs_bad {
+    uint32_t count;
+    struct {
+        uint64_t sequence; /* of the job; 0: not known */
+        imp_status status;
+    } rows[JOBS_BAD_MAX];
 };
 
 struct jobs_rates;       /* jobs-rate.c */
@@ -113,6 +123,11 @@ struct jobs {
     imp_timer *sweep_timer;
     bool is_sweeping, is_clock_doubtful;
     int64_t clock_wall, clock_ticks; /* at the last look */
+
+    /* Leases of deliveries (jobs-lease.c), on the control loop. */
+    imp_timer *lease_timer;
+    bool is_lapsing;
+    int64_t lease_wall, lease_ticks; /* at the last look */
 };
 
 /* ---- writing, with patience ---- */

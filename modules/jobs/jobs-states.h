@@ -52,12 +52,12 @@ enum job_event {
     JOB_EVIDENCE, /* the device said that it is done */
     JOB_EVIDENCE_WARNINGS,
     JOB_EVIDENCE_ERRORS,
-    JOB_NO_EVIDENCE, /* none possible, or none in time */
-    JOB_RETURN,      /* the delivery failed before byte 1: back to its owner */
+    JOB_NO_EVIDENCE,    /* none possible, or none in time */
+    JOB_RETURN,         /* the delivery failed before byte 1: back to its owner */
     JOB_RETURN_DOUBTED, /* the same for one that was uncertain before: it still is */
-    JOB_RETRY,       /* the same on a direct queue: back into the line */
-    JOB_GIVE_UP,     /* a direct queue's last try failed */
-    JOB_DOUBT,       /* failed after byte 1, or the server crashed meanwhile */
+    JOB_RETRY,          /* the same on a direct queue: back into the line */
+    JOB_GIVE_UP,        /* a direct queue's last try failed */
+    JOB_DOUBT,          /* failed after byte 1, or the server crashed meanwhile */
     JOB_CANCEL_USER,
     JOB_CANCEL_OPERATOR,
     JOB_CANCEL_DEVICE,

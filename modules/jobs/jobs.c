@@ -13,6 +13,7 @@
 #include "modules/jobs/jobs-delivery.h"
 #include "modules/jobs/jobs-expiry.h"
 #include "modules/jobs/jobs-intake.h"
+#include "modules/jobs/jobs-lease.h"
 #include "modules/jobs/jobs-module.h"
 #include "modules/jobs/jobs-queue.h"
 #include "modules/jobs/jobs-rate.h"
@@ -142,6 +143,7 @@ static void jobs_reconfigure(imp_self *self IMP_UNUSED, void *instance, const vo
     copy_settings(&jobs->settings, conf);
     spool_reconfigure(jobs->spool, &spool);
     expiry_reconfigure(jobs);
+    leases_reconfigure(jobs);
 }
 
 /* ---- start ---- */
@@ -194,6 +196,8 @@ static void register_metrics(struct jobs *jobs)
         {&metrics->expired, IMP_METRIC_COUNTER, "expired_total",
          "Jobs that nobody released in time"},
         {&metrics->canceled, IMP_METRIC_COUNTER, "canceled_total", "Jobs canceled"},
+        {&metrics->bad_rows, IMP_METRIC_COUNTER, "bad_rows_total",
+         "Rows that could not be used and were set aside"},
         {&metrics->sweeping, IMP_METRIC_GAUGE, "sweeping",
          "1: expiry runs; 0: stopped because of the clock"},
     };
@@ -321,11 +325,14 @@ static imp_status jobs_start(imp_self *self, const void *block, void **instance,
         goto failed;
     if ((status = delivery_recover(jobs, error)) != IMP_OK)
         goto failed;
+    if ((status = leases_start(jobs, error)) != IMP_OK)
+        goto failed;
     if ((status = restore_start(jobs, error)) != IMP_OK)
         goto failed;
     *instance = jobs;
     return IMP_OK;
 failed:
+    leases_stop(jobs);
     expiry_stop(jobs);
     jobs_free(jobs);
     return status;
@@ -345,6 +352,7 @@ static void jobs_stop(imp_self *self IMP_UNUSED, void *instance)
     struct jobs *jobs = instance;
     atomic_store(&jobs->is_draining, true);
     expiry_stop(jobs);
+    leases_stop(jobs);
     jobs_free(jobs);
 }
 

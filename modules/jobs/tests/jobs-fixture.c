@@ -107,6 +107,8 @@ static void transport_cancel(imp_delivery *delivery, void *arg)
 {
     (void)arg;
     fixture_now->cancels++;
+    if (fixture_now->hangs)
+        return;
     imp_error error = {0};
     imp_error_set(&error, IMP_TIMEOUT, "given up");
     imp_delivery_finish(delivery, IMP_DELIVERY_NOT_STARTED, &error);
@@ -173,6 +175,11 @@ static void fixture_close(struct jobs_fixture *fixture)
     for (struct device_line *line = fixture->jobs->lines[0]; line != NULL; line = line->next) {
         if (line->running != NULL)
             delivery_free(line->running); /* what a crash leaves to nobody */
+        while (line->lost != NULL) {
+            struct delivery *lost = line->lost;
+            line->lost = lost->next_lost;
+            delivery_free(lost);
+        }
     }
     imp_module_descriptor.stop(fixture->self, fixture->jobs);
     control_sweep(fixture->self);
@@ -416,7 +423,50 @@ struct fixture_answer fixture_cancel(struct jobs_fixture *fixture, imp_id job,
     return answer;
 }
 
+void fixture_lose_holder(struct jobs_fixture *fixture, imp_id device)
+{
+    struct device_line *line = fixture->jobs->lines[0];
+    while (line != NULL && !imp_id_equal(line->device, device))
+        line = line->next;
+    assert_non_null(line);
+    assert_non_null(line->running);
+    delivery_free(line->running);
+    line->running = NULL;
+}
+
+struct garbage {
+    imp_table *table;
+    const void *key;
+    size_t length;
+};
+
+static imp_status garbage_tx(imp_tx *tx, void *arg, imp_error *error)
+{
+    struct garbage *garbage = arg;
+    (void)error;
+    return imp_tx_put(tx, garbage->table, (imp_bytes){garbage->key, garbage->length},
+                      (imp_bytes){"\xff\xff\xff", 3});
+}
+
+void fixture_garble(struct jobs_fixture *fixture, imp_table *table, const void *key, size_t length)
+{
+    struct garbage garbage = {table, key, length};
+    assert_int_equal(imp_store_write_sync(fixture->self, garbage_tx, &garbage, NULL), IMP_OK);
+}
+
 /* ---- looking ---- */
+
+uint64_t fixture_sequence(struct jobs_fixture *fixture, imp_id id)
+{
+    imp_tx *tx;
+    imp_status status;
+    assert_int_equal(imp_store_read_begin(fixture->self, &tx, NULL), IMP_OK);
+    Job *job = job_load(fixture->jobs, tx, &id, &status);
+    assert_non_null(job);
+    uint64_t sequence = job->sequence;
+    imp_store_read_end(tx);
+    return sequence;
+}
 
 static void look(struct jobs_fixture *fixture, imp_id id, uint32_t *situation, bool *has_documents,
                  bool *has_names)

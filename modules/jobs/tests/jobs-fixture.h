@@ -26,6 +26,7 @@ struct jobs_fixture {
     imp_delivery *deliveries[FIXTURE_DELIVERIES];
     uint32_t delivery_count; /* taken so far, ended ones included */
     bool refuses;            /* takes nothing */
+    bool hangs;              /* does not react when it is asked to stop */
     uint32_t cancels;        /* asked so far */
     uint32_t audit_events;
     uint32_t opened;
@@ -82,6 +83,12 @@ struct fixture_answer fixture_release(struct jobs_fixture *fixture, imp_id job, 
 struct fixture_answer fixture_cancel(struct jobs_fixture *fixture, imp_id job,
                                      const imp_viewer *viewer);
 
+/* The running delivery of a device is gone, and nobody has ended it. */
+void fixture_lose_holder(struct jobs_fixture *fixture, imp_id device);
+/* Puts bytes into a row that are no record. */
+void fixture_garble(struct jobs_fixture *fixture, imp_table *table, const void *key, size_t length);
+
+uint64_t fixture_sequence(struct jobs_fixture *fixture, imp_id job);
 /* The situation of a job now; JOB_SITUATION_COUNT when it is gone. */
 uint32_t fixture_situation(struct jobs_fixture *fixture, imp_id job);
 /* Whether the store's record still has documents; names. */

@@ -1,0 +1,413 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Claims that go wrong: rows that can't be read, ends that the store refuses, holders that are gone. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <string.h>
+
+#include "core/loop.h"
+#include "core/time.h"
+#include "modules/jobs/jobs-line.h"
+#include "modules/jobs/tests/jobs-fixture.h"
+
+static struct jobs_fixture fx;
+
+static int setup(void **state)
+{
+    (void)state;
+    fixture_make(&fx);
+    fixture_queue(&fx, &(struct fixture_queue){.name = "hold"});
+    fixture_queue(&fx, &(struct fixture_queue){.name = "direct", .release = IMP_QUEUE_DIRECT});
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    time_thaw_for_test();
+    fixture_remove(&fx);
+    return 0;
+}
+
+static imp_id released_at(imp_id device)
+{
+    imp_id job = fixture_job(&fx, "hold", "alice");
+    assert_int_equal(fixture_release(&fx, job, fx.alice_session, device).status, IMP_OK);
+    fixture_settle(&fx);
+    return job;
+}
+
+static imp_id held_and_released(void)
+{
+    return released_at(fx.printer);
+}
+
+static void end(uint32_t delivery, imp_delivery_outcome outcome)
+{
+    imp_delivery_finish(fx.deliveries[delivery], outcome, NULL);
+    fixture_settle(&fx);
+}
+
+static bool delivers(uint32_t delivery, imp_id job)
+{
+    return fx.delivery_count == delivery + 1 &&
+           imp_id_equal(imp_delivery_get(fx.deliveries[delivery])->job, job);
+}
+
+static int64_t bad_rows(void)
+{
+    return imp_metric_value(fx.jobs->metrics.bad_rows);
+}
+
+static void garble_job(uint64_t sequence)
+{
+    uint8_t key[JOBS_SEQUENCE_SIZE];
+    jobs_put_u64(key, sequence);
+    fixture_garble(&fx, fx.jobs->tables.job, key, sizeof key);
+}
+
+static void garble_delivery(uint64_t sequence)
+{
+    uint8_t key[DELIVERY_KEY_SIZE];
+    delivery_key(key, sequence, 1);
+    fixture_garble(&fx, fx.jobs->tables.delivery, key, sizeof key);
+}
+
+/* The key of the first row of a device's line that is not running. */
+static void first_waiting(uint8_t key[LINE_KEY_SIZE])
+{
+    imp_tx *tx;
+    imp_cursor *cursor;
+    imp_bytes at, value;
+    struct line_row row = {.is_running = true};
+    assert_int_equal(imp_store_read_begin(fx.self, &tx, NULL), IMP_OK);
+    assert_int_equal(imp_cursor_open(tx, fx.jobs->tables.line, (imp_bytes){"", 0}, &cursor),
+                     IMP_OK);
+    while (row.is_running) {
+        assert_int_equal(imp_cursor_next(cursor, &at, &value), IMP_OK);
+        assert_true(line_row_read(value, &row));
+    }
+    memcpy(key, at.data, LINE_KEY_SIZE);
+    imp_cursor_close(cursor);
+    imp_store_read_end(tx);
+}
+
+/* ---- rows that can't be read ---- */
+
+static void a_job_that_can_not_be_read_holds_up_no_device(void **state)
+{
+    (void)state;
+    int64_t bad = bad_rows();
+    held_and_released();
+    imp_id broken = held_and_released(), next = held_and_released();
+    garble_job(fixture_sequence(&fx, broken));
+    end(0, IMP_DELIVERY_CONFIRMED);
+    assert_true(delivers(1, next));
+    assert_int_equal(bad_rows(), bad + 1);
+    end(1, IMP_DELIVERY_CONFIRMED);
+    assert_int_equal(bad_rows(), bad + 1); /* it was said once */
+    assert_int_equal(fixture_count(&fx, fx.jobs->tables.line), 0);
+}
+
+static void a_job_whose_delivery_can_not_be_read_returns(void **state)
+{
+    (void)state;
+    held_and_released();
+    imp_id broken = held_and_released(), next = held_and_released();
+    garble_delivery(fixture_sequence(&fx, broken));
+    end(0, IMP_DELIVERY_CONFIRMED);
+    assert_true(delivers(1, next));
+    assert_int_equal(fixture_situation(&fx, broken), JOB_HELD);
+    assert_int_equal(fixture_release(&fx, broken, fx.alice_session, fx.other_printer).status,
+                     IMP_OK);
+    fixture_settle(&fx);
+    assert_true(delivers(2, broken));
+    end(2, IMP_DELIVERY_CONFIRMED);
+    assert_int_equal(fixture_situation(&fx, broken), JOB_CONFIRMED);
+}
+
+static void a_place_that_can_not_be_read_is_passed_over(void **state)
+{
+    (void)state;
+    uint8_t key[LINE_KEY_SIZE];
+    int64_t bad = bad_rows();
+    held_and_released();
+    held_and_released();
+    first_waiting(key);
+    fixture_garble(&fx, fx.jobs->tables.line, key, sizeof key);
+    imp_id next = held_and_released();
+    end(0, IMP_DELIVERY_CONFIRMED);
+    assert_true(delivers(1, next));
+    assert_int_equal(bad_rows(), bad + 1);
+}
+
+static void any_number_of_bad_rows_is_passed_over(void **state)
+{
+    (void)state;
+    int64_t bad = bad_rows();
+    imp_id jobs[2 * JOBS_BAD_MAX + 3];
+    held_and_released();
+    for (size_t i = 0; i < sizeof jobs / sizeof *jobs; i++)
+        jobs[i] = held_and_released();
+    imp_id next = held_and_released();
+    for (size_t i = 0; i < sizeof jobs / sizeof *jobs; i++)
+        garble_job(fixture_sequence(&fx, jobs[i]));
+    imp_delivery_finish(fx.deliveries[0], IMP_DELIVERY_CONFIRMED, NULL);
+    fixture_until(fx.delivery_count == 2);
+    assert_true(delivers(1, next));
+    assert_int_equal(bad_rows(), bad + 2 * JOBS_BAD_MAX + 3);
+}
+
+static void a_start_passes_over_bad_rows(void **state)
+{
+    (void)state;
+    int64_t bad = bad_rows();
+    imp_id broken = held_and_released(), next = held_and_released();
+    imp_id nameless = released_at(fx.other_printer);
+    garble_job(fixture_sequence(&fx, broken));
+    garble_delivery(fixture_sequence(&fx, nameless));
+    fixture_restart(&fx);
+    fixture_until(fx.delivery_count == 3);
+    assert_true(delivers(2, next));
+    assert_int_equal(fixture_situation(&fx, nameless), JOB_UNCERTAIN);
+    assert_int_equal(bad_rows(), bad + 2);
+    end(2, IMP_DELIVERY_CONFIRMED);
+    assert_int_equal(fixture_count(&fx, fx.jobs->tables.line), 0);
+}
+
+static void a_start_passes_over_many_bad_rows(void **state)
+{
+    (void)state;
+    uint8_t key[LINE_KEY_SIZE] = {0};
+    imp_id running = held_and_released();
+    for (uint32_t i = 0; i < 2 * JOBS_BAD_MAX; i++) {
+        jobs_put_u32(key, i); /* devices before and behind the printer's */
+        key[0] = (uint8_t)(i << 3);
+        fixture_garble(&fx, fx.jobs->tables.line, key, sizeof key);
+    }
+    fixture_restart(&fx);
+    assert_int_equal(fixture_situation(&fx, running), JOB_UNCERTAIN);
+    assert_int_equal(fixture_count(&fx, fx.jobs->tables.line), 0);
+}
+
+/* ---- ends that the store refuses ---- */
+
+static void an_end_that_is_refused_leaves_doubt_and_a_line_that_goes_on(void **state)
+{
+    (void)state;
+    imp_queue queue = {.size = sizeof queue};
+    uint8_t counter[17] = "q";
+    imp_id job = held_and_released(), next = held_and_released();
+    assert_int_equal(fixture_service()->queue_find(fx.self, "hold", &queue), IMP_OK);
+    memcpy(counter + 1, queue.id.bytes, 16);
+    fixture_garble(&fx, fx.jobs->tables.counter, counter, sizeof counter);
+    end(0, IMP_DELIVERY_CONFIRMED); /* a job that ends is counted down */
+    assert_int_equal(fixture_situation(&fx, job), JOB_UNCERTAIN);
+    assert_true(delivers(1, next));
+    end(1, IMP_DELIVERY_NOT_STARTED);
+    assert_int_equal(fixture_situation(&fx, next), JOB_HELD);
+}
+
+static void the_end_of_a_job_that_can_not_be_read_frees_its_device(void **state)
+{
+    (void)state;
+    int64_t bad = bad_rows();
+    imp_id job = held_and_released(), next = held_and_released();
+    garble_job(fixture_sequence(&fx, job));
+    end(0, IMP_DELIVERY_CONFIRMED);
+    assert_true(delivers(1, next));
+    assert_int_equal(bad_rows(), bad + 1);
+    end(1, IMP_DELIVERY_CONFIRMED);
+    assert_int_equal(fixture_count(&fx, fx.jobs->tables.line), 0);
+}
+
+/* ---- leases ---- */
+
+static void pass(int64_t time)
+{
+    time_freeze_for_test(imp_now() + time, imp_ticks() + time);
+    fixture_settle(&fx);
+}
+
+/* When the lease of a device's first claim ends, as the store has it. */
+static int64_t lease_end(uint64_t sequence)
+{
+    imp_tx *tx;
+    imp_status status;
+    assert_int_equal(imp_store_read_begin(fx.self, &tx, NULL), IMP_OK);
+    Job *job = job_load_sequence(fx.jobs, tx, sequence, &status);
+    assert_non_null(job);
+    Delivery *record = job_load_delivery(fx.jobs, tx, job, &status);
+    assert_non_null(record);
+    int64_t end = record->lease_end;
+    imp_store_read_end(tx);
+    return end;
+}
+
+static void a_transport_that_lives_keeps_its_claim(void **state)
+{
+    (void)state;
+    time_freeze_for_test(imp_now(), imp_ticks());
+    imp_id job = held_and_released();
+    for (uint32_t i = 1; i <= 10; i++) {
+        pass(200 * IMP_SECOND);
+        imp_delivery_progress(fx.deliveries[0], i);
+        assert_true(lease_end(fixture_sequence(&fx, job)) > imp_now() + 400 * IMP_SECOND);
+    }
+    assert_int_equal(fixture_situation(&fx, job), JOB_SENDING);
+    assert_int_equal(fx.cancels, 0);
+}
+
+static void a_device_in_trouble_is_waited_for(void **state)
+{
+    (void)state;
+    time_freeze_for_test(imp_now(), imp_ticks());
+    imp_id job = held_and_released();
+    imp_delivery_trouble(fx.deliveries[0], "media-empty");
+    for (uint32_t i = 0; i < 20; i++)
+        pass(150 * IMP_SECOND);
+    assert_int_equal(fixture_situation(&fx, job), JOB_STOPPED);
+    assert_int_equal(fx.cancels, 0);
+}
+
+static void a_silent_transport_is_asked_to_stop(void **state)
+{
+    (void)state;
+    time_freeze_for_test(imp_now(), imp_ticks());
+    imp_id job = held_and_released(), next = held_and_released();
+    imp_delivery_first_byte(fx.deliveries[0]);
+    for (uint32_t i = 0; i < 5; i++)
+        pass(150 * IMP_SECOND);
+    assert_int_equal(fx.cancels, 1);
+    assert_int_equal(fixture_situation(&fx, job), JOB_UNCERTAIN);
+    assert_true(delivers(1, next));
+}
+
+/* Nothing was sent yet, but who hangs may send any time. */
+static void a_delivery_is_taken_from_a_transport_that_hangs(void **state)
+{
+    (void)state;
+    char buffer[10];
+    size_t length;
+    imp_error error = {0};
+    time_freeze_for_test(imp_now(), imp_ticks());
+    fx.hangs = true;
+    imp_id job = held_and_released(), next = held_and_released();
+    for (uint32_t i = 0; i < 5; i++)
+        pass(150 * IMP_SECOND);
+    assert_int_equal(fx.cancels, 1);
+    assert_int_equal(fixture_situation(&fx, job), JOB_SENDING);
+    pass(11 * IMP_SECOND);
+    assert_int_equal(fixture_situation(&fx, job), JOB_UNCERTAIN);
+    assert_true(delivers(1, next));
+    assert_int_equal(imp_delivery_read(fx.deliveries[0], 0, buffer, sizeof buffer, &length, &error),
+                     IMP_UNAVAILABLE);
+    imp_delivery_first_byte(fx.deliveries[0]);
+    imp_delivery_progress(fx.deliveries[0], 5);
+    imp_delivery_sent(fx.deliveries[0]);
+    end(0, IMP_DELIVERY_CONFIRMED); /* too late */
+    assert_int_equal(fixture_situation(&fx, job), JOB_UNCERTAIN);
+    end(1, IMP_DELIVERY_CONFIRMED);
+    assert_int_equal(fixture_situation(&fx, next), JOB_CONFIRMED);
+}
+
+static void a_finish_while_the_loss_is_committed_is_no_second_end(void **state)
+{
+    (void)state;
+    time_freeze_for_test(imp_now(), imp_ticks());
+    fx.hangs = true;
+    imp_id job = held_and_released();
+    for (uint32_t i = 0; i < 5; i++)
+        pass(150 * IMP_SECOND);
+    time_freeze_for_test(imp_now() + 11 * IMP_SECOND, imp_ticks() + 11 * IMP_SECOND);
+    size_t length;
+    char buffer[10];
+    imp_error error = {0};
+    while (imp_delivery_read(fx.deliveries[0], 0, buffer, sizeof buffer, &length, &error) !=
+           IMP_UNAVAILABLE)
+        loop_run_once(imp_loop_control(), false);
+    imp_delivery_finish(fx.deliveries[0], IMP_DELIVERY_CONFIRMED, NULL);
+    fixture_settle(&fx);
+    assert_int_equal(fixture_situation(&fx, job), JOB_UNCERTAIN);
+}
+
+static void late_evidence_does_not_wait_for_a_transport_that_hangs(void **state)
+{
+    (void)state;
+    time_freeze_for_test(imp_now(), imp_ticks());
+    fx.hangs = true;
+    imp_id job = held_and_released();
+    imp_delivery_sent(fx.deliveries[0]);
+    pass(61 * IMP_SECOND);
+    assert_int_equal(fx.cancels, 1);
+    assert_int_equal(fixture_situation(&fx, job), JOB_PRINTING);
+    pass(11 * IMP_SECOND);
+    assert_int_equal(fixture_situation(&fx, job), JOB_UNCONFIRMED);
+    end(0, IMP_DELIVERY_UNCONFIRMED);
+}
+
+static void a_claim_that_nobody_holds_lapses(void **state)
+{
+    (void)state;
+    time_freeze_for_test(imp_now(), imp_ticks());
+    imp_id job = held_and_released(), next = held_and_released();
+    fixture_lose_holder(&fx, fx.printer);
+    pass(150 * IMP_SECOND);
+    pass(150 * IMP_SECOND);
+    assert_int_equal(fixture_situation(&fx, job), JOB_SENDING); /* its lease goes on */
+    assert_int_equal(fixture_release(&fx, job, fx.alice_session, fx.other_printer).status,
+                     IMP_BUSY);
+    int64_t uncertain = imp_metric_value(fx.jobs->metrics.uncertain);
+    for (uint32_t i = 0; i < 4; i++)
+        pass(150 * IMP_SECOND);
+    assert_int_equal(fixture_situation(&fx, job), JOB_UNCERTAIN);
+    assert_int_equal(imp_metric_value(fx.jobs->metrics.uncertain), uncertain + 1);
+    fixture_until(fx.delivery_count == 2);
+    assert_true(delivers(1, next));
+    end(1, IMP_DELIVERY_CONFIRMED);
+    assert_int_equal(fixture_count(&fx, fx.jobs->tables.line), 0);
+}
+
+static void a_step_of_the_clock_takes_no_claim(void **state)
+{
+    (void)state;
+    time_freeze_for_test(imp_now(), imp_ticks());
+    imp_id job = held_and_released();
+    pass(150 * IMP_SECOND);
+    for (uint32_t i = 0; i < 3; i++) {
+        time_step_for_test(24 * 3600 * IMP_SECOND); /* the wall clock alone */
+        imp_delivery_progress(fx.deliveries[0], i + 1);
+        pass(150 * IMP_SECOND);
+        assert_int_equal(fixture_situation(&fx, job), JOB_SENDING);
+    }
+    end(0, IMP_DELIVERY_CONFIRMED);
+    assert_int_equal(fixture_situation(&fx, job), JOB_CONFIRMED);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_job_that_can_not_be_read_holds_up_no_device),
+        TEST(a_job_whose_delivery_can_not_be_read_returns),
+        TEST(a_place_that_can_not_be_read_is_passed_over),
+        TEST(any_number_of_bad_rows_is_passed_over),
+        TEST(a_start_passes_over_bad_rows),
+        TEST(a_start_passes_over_many_bad_rows),
+        TEST(an_end_that_is_refused_leaves_doubt_and_a_line_that_goes_on),
+        TEST(the_end_of_a_job_that_can_not_be_read_frees_its_device),
+        TEST(a_transport_that_lives_keeps_its_claim),
+        TEST(a_device_in_trouble_is_waited_for),
+        TEST(a_silent_transport_is_asked_to_stop),
+        TEST(a_delivery_is_taken_from_a_transport_that_hangs),
+        TEST(a_finish_while_the_loss_is_committed_is_no_second_end),
+        TEST(late_evidence_does_not_wait_for_a_transport_that_hangs),
+        TEST(a_claim_that_nobody_holds_lapses),
+        TEST(a_step_of_the_clock_takes_no_claim),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
