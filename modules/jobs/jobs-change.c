@@ -171,20 +171,28 @@ static int64_t job_due(struct jobs *jobs, const Job *job)
     return due;
 }
 
+imp_status job_due_delete_tx(struct jobs *jobs, imp_tx *tx, int64_t due, uint64_t sequence)
+{
+    struct index_key key = key_of_time(due, sequence);
+    return delete_row(tx, jobs->tables.due, bytes_of(&key));
+}
+
+imp_status job_due_put_tx(struct jobs *jobs, imp_tx *tx, int64_t due, uint64_t sequence)
+{
+    struct index_key key = key_of_time(due, sequence);
+    return imp_tx_put(tx, jobs->tables.due, bytes_of(&key), nothing);
+}
+
 static imp_status set_due_tx(struct jobs *jobs, imp_tx *tx, Job *job, int64_t due)
 {
     imp_status status = IMP_OK;
     if (due == job->due)
         return IMP_OK;
-    if (job->due != 0) {
-        struct index_key key = key_of_time(job->due, job->sequence);
-        status = delete_row(tx, jobs->tables.due, bytes_of(&key));
-    }
+    if (job->due != 0)
+        status = job_due_delete_tx(jobs, tx, job->due, job->sequence);
     job->due = due;
-    if (status == IMP_OK && due != 0) {
-        struct index_key key = key_of_time(due, job->sequence);
-        status = imp_tx_put(tx, jobs->tables.due, bytes_of(&key), nothing);
-    }
+    if (status == IMP_OK && due != 0)
+        status = job_due_put_tx(jobs, tx, due, job->sequence);
     return status;
 }
 
@@ -193,6 +201,12 @@ static imp_status put_job_tx(struct jobs *jobs, imp_tx *tx, const Job *job)
     uint8_t key[JOBS_SEQUENCE_SIZE];
     jobs_put_u64(key, job->sequence);
     return record_put(tx, jobs->tables.job, (imp_bytes){key, sizeof key}, job);
+}
+
+imp_status job_due_set_tx(struct jobs *jobs, imp_tx *tx, Job *job, int64_t due)
+{
+    imp_status status = set_due_tx(jobs, tx, job, due);
+    return status == IMP_OK ? put_job_tx(jobs, tx, job) : status;
 }
 
 imp_status job_save_tx(struct jobs *jobs, imp_tx *tx, Job *job)

@@ -32,6 +32,11 @@ imp_status job_apply_tx(struct jobs *jobs, imp_tx *tx, Job *job, enum job_event 
                         bool *is_condemned, imp_error *error);
 /* Saves a changed record whose situation is the same; brings its due time up to date. */
 imp_status job_save_tx(struct jobs *jobs, imp_tx *tx, Job *job);
+/* The rows of table due, for the sweeper alone: takes one out (it may be gone already), makes one for a job
+ * whose record can't be read, and saves a job with another time than its record says. */
+imp_status job_due_delete_tx(struct jobs *jobs, imp_tx *tx, int64_t due, uint64_t sequence);
+imp_status job_due_put_tx(struct jobs *jobs, imp_tx *tx, int64_t due, uint64_t sequence);
+imp_status job_due_set_tx(struct jobs *jobs, imp_tx *tx, Job *job, int64_t due);
 /* Condemns what the job has of it. */
 imp_status job_condemn_documents_tx(struct jobs *jobs, imp_tx *tx, Job *job, bool *is_condemned,
                                     imp_error *error);

@@ -3,12 +3,15 @@
 
 #include <stdlib.h>
 
+#include "modules/jobs/jobs-bad.h"
 #include "modules/jobs/jobs-change.h"
 #include "modules/jobs/jobs-submission.h"
 
 #define BATCH 64u /* jobs a closure, so that one sweep never holds the writer for long */
 #define SUBMISSIONS_LOOK 1024u /* rows of submissions a sweep */
 #define FIRST_SWEEP (1 * IMP_SECOND)
+/* When a job that can't be swept is looked at again. */
+#define BAD_POSTPONED (24 * 3600 * IMP_SECOND)
 
 struct sweep {
     struct jobs *jobs;
@@ -17,6 +20,9 @@ struct sweep {
     bool is_condemned, has_more;
     enum clock_verdict verdict;
     int64_t wall, ticks;
+    /* Jobs that made the closure fail: it leaves no trace then, so it runs again and postpones them. */
+    struct jobs_bad bad;
+    uint64_t failed;
     struct submission_batch batch;
     struct jobs_write write;
     void (*done)(imp_status status, const imp_error *error, void *arg);
@@ -35,7 +41,8 @@ enum clock_verdict clock_judge(int64_t high_water, int64_t wall_before, int64_t 
 
 /* ---- one job ---- */
 
-static imp_status sweep_job_tx(struct sweep *sweep, imp_tx *tx, uint64_t sequence, imp_error *error)
+static imp_status sweep_job_tx(struct sweep *sweep, imp_tx *tx, int64_t due, uint64_t sequence,
+                               imp_error *error)
 {
     struct jobs *jobs = sweep->jobs;
     struct jobs_settings *settings = &jobs->settings;
@@ -45,8 +52,11 @@ static imp_status sweep_job_tx(struct sweep *sweep, imp_tx *tx, uint64_t sequenc
     Job *job = job_load_sequence(jobs, tx, sequence, &status);
     if (job == NULL)
         return status;
+    if (job->due != due) /* the job has another row */
+        return job_due_delete_tx(jobs, tx, due, sequence);
     if (!job_situation_is_final(job->situation)) {
-        if (job_situation_next(job->situation, JOB_EXPIRE, &next) != IMP_OK)
+        if (job_situation_next(job->situation, JOB_EXPIRE, &next) != IMP_OK ||
+            job->expires > sweep->wall)
             return job_save_tx(jobs, tx, job); /* being delivered: later */
         bool was_hold = job->was_hold;
         status = job_apply_tx(jobs, tx, job, JOB_EXPIRE, &sweep->is_condemned, error);
@@ -69,6 +79,21 @@ static imp_status sweep_job_tx(struct sweep *sweep, imp_tx *tx, uint64_t sequenc
         return job_forget_tx(jobs, tx, job, &sweep->is_condemned, error);
     }
     return job_save_tx(jobs, tx, job);
+}
+
+/* A job that can't be swept comes by again in a day: who repairs it need not know of this. */
+static imp_status postpone_tx(struct sweep *sweep, imp_tx *tx, int64_t due, uint64_t sequence)
+{
+    struct jobs *jobs = sweep->jobs;
+    imp_status status;
+    int64_t later = sweep->wall + BAD_POSTPONED;
+    Job *job = job_load_sequence(jobs, tx, sequence, &status);
+    if (job != NULL && job->due == due)
+        return job_due_set_tx(jobs, tx, job, later);
+    imp_status deleted = job_due_delete_tx(jobs, tx, due, sequence);
+    if (deleted != IMP_OK || job != NULL || status == IMP_NOT_FOUND)
+        return deleted; /* nothing is left that could be due */
+    return job_due_put_tx(jobs, tx, later, sequence);
 }
 
 /* ---- the closure ---- */
@@ -103,13 +128,17 @@ static imp_status sweep_tx(imp_tx *tx, void *arg, imp_error *error)
 {
     struct sweep *sweep = arg;
     struct jobs *jobs = sweep->jobs;
-    uint64_t due[BATCH];
-    uint32_t count = 0;
+    struct {
+        int64_t time;
+        uint64_t sequence;
+    } due[BATCH];
+    uint32_t count = 0, looked = 0;
     imp_cursor *cursor;
     imp_bytes key;
 
     sweep->looked = sweep->expired = sweep->forgotten = sweep->held_expired = 0;
     sweep->is_condemned = sweep->has_more = false;
+    sweep->failed = 0;
     imp_status status = check_clock_tx(sweep, tx);
     if (status == IMP_OK)
         status = submission_forget_tx(jobs, tx, &sweep->batch);
@@ -122,16 +151,29 @@ static imp_status sweep_tx(imp_tx *tx, void *arg, imp_error *error)
     while (count < BATCH && (status = imp_cursor_next(cursor, &key, NULL)) == IMP_OK) {
         if (key.length != 16 || (int64_t)jobs_get_u64(key.data) > sweep->wall)
             break;
-        due[count++] = jobs_get_u64((const uint8_t *)key.data + 8);
+        due[count].time = (int64_t)jobs_get_u64(key.data);
+        due[count++].sequence = jobs_get_u64((const uint8_t *)key.data + 8);
     }
     imp_cursor_close(cursor);
     if (status != IMP_OK && status != IMP_NOT_FOUND)
         return status;
     status = IMP_OK;
-    for (uint32_t i = 0; i < count && status == IMP_OK; i++)
-        status = sweep_job_tx(sweep, tx, due[i], error);
-    sweep->looked = count;
-    sweep->has_more = count == BATCH;
+    while (looked < count && status == IMP_OK) {
+        uint64_t sequence = due[looked].sequence;
+        if (bad_has(&sweep->bad, sequence)) {
+            status = postpone_tx(sweep, tx, due[looked].time, sequence);
+        } else if (bad_is_full(&sweep->bad)) {
+            break; /* what was done so far is committed, and the list is empty again */
+        } else {
+            sweep->failed = sequence;
+            status = sweep_job_tx(sweep, tx, due[looked].time, sequence, error);
+            if (status == IMP_OK)
+                sweep->failed = 0;
+        }
+        looked++;
+    }
+    sweep->looked = looked;
+    sweep->has_more = count == BATCH || looked < count;
     return status;
 }
 
@@ -167,6 +209,11 @@ static void sweep_done(imp_status status, const imp_error *error, void *arg)
 {
     struct sweep *sweep = arg;
     struct jobs *jobs = sweep->jobs;
+    if (status != IMP_OK && sweep->failed != 0 && bad_is_of_row(status) &&
+        bad_add(&sweep->bad, sweep->failed, status)) {
+        jobs_write_submit(&sweep->write);
+        return;
+    }
     if (status != IMP_OK) {
         submissions_give_back(jobs->submissions, &sweep->batch);
         imp_log_limited(jobs->self, 60000, IMP_LOG_ERROR, "jobs.sweep-failed",
@@ -181,6 +228,7 @@ static void sweep_done(imp_status status, const imp_error *error, void *arg)
         jobs->clock_ticks = sweep->ticks;
     }
     say_verdict(jobs, sweep);
+    bad_tell(jobs, "sweep", &sweep->bad);
     imp_metric_add(jobs->metrics.expired, sweep->expired);
     imp_metric_add(jobs->metrics.held, -(int64_t)sweep->held_expired);
     if (sweep->is_condemned)

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "modules/jobs/jobs-bad.h"
 #include "modules/jobs/jobs-change.h"
 
 #define BATCH 64u /* jobs a closure, so that the writer is never held for long */
@@ -15,6 +16,8 @@ struct pass {
     bool is_done, is_condemned, is_restore;
     uint32_t lost, held_lost; /* of this step */
     uint64_t total;           /* of the whole pass, as far as it is committed */
+    struct jobs_bad bad;      /* jobs that made the closure fail: it runs again without them */
+    uint64_t failed;
     struct jobs_write write;
 };
 
@@ -92,6 +95,7 @@ static imp_status pass_tx(imp_tx *tx, void *arg, imp_error *error)
 
     pass->lost = pass->held_lost = 0;
     pass->is_condemned = pass->is_done = false;
+    pass->failed = 0;
     imp_status status = origin_get(jobs, tx, &store, &fresh, &origin, &pass->is_restore);
     if (status != IMP_OK)
         return imp_error_set(error, status, "the row of the jobs' store can't be read");
@@ -110,13 +114,22 @@ static imp_status pass_tx(imp_tx *tx, void *arg, imp_error *error)
     if (status != IMP_OK && status != IMP_NOT_FOUND)
         return status;
     status = IMP_OK;
-    for (uint32_t i = 0; i < count && status == IMP_OK; i++)
-        status = look_at_job_tx(pass, tx, found[i], error);
-    if (status != IMP_OK)
-        return status;
-    if (count > 0)
-        origin->next_sequence = found[count - 1] + 1;
-    origin->is_done = pass->is_done = count < BATCH;
+    uint32_t looked = 0;
+    while (looked < count && status == IMP_OK) {
+        if (!bad_has(&pass->bad, found[looked])) {
+            if (bad_is_full(&pass->bad))
+                break; /* what was done so far is committed, and the list is empty again */
+            pass->failed = found[looked];
+            status = look_at_job_tx(pass, tx, found[looked], error);
+            if (status != IMP_OK)
+                return status;
+            pass->failed = 0;
+        }
+        looked++;
+    }
+    if (looked > 0)
+        origin->next_sequence = found[looked - 1] + 1;
+    origin->is_done = pass->is_done = count < BATCH && looked == count;
     origin->lost += pass->lost;
     pass->total = origin->lost;
     return record_put(tx, jobs->tables.clock, origin_key, origin);
@@ -128,7 +141,13 @@ static void pass_done(imp_status status, const imp_error *error, void *arg)
 {
     struct pass *pass = arg;
     struct jobs *jobs = pass->jobs;
+    if (status != IMP_OK && pass->failed != 0 && bad_is_of_row(status) &&
+        bad_add(&pass->bad, pass->failed, status)) {
+        jobs_write_submit(&pass->write);
+        return;
+    }
     if (status == IMP_OK) {
+        bad_tell(jobs, "restore", &pass->bad);
         imp_metric_add(jobs->metrics.held, -(int64_t)pass->held_lost);
         if (pass->is_condemned)
             spool_shred(jobs->spool, NULL, NULL);

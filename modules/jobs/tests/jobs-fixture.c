@@ -454,6 +454,19 @@ void fixture_garble(struct jobs_fixture *fixture, imp_table *table, const void *
     assert_int_equal(imp_store_write_sync(fixture->self, garbage_tx, &garbage, NULL), IMP_OK);
 }
 
+static imp_status delete_tx(imp_tx *tx, void *arg, imp_error *error)
+{
+    struct garbage *garbage = arg;
+    (void)error;
+    return imp_tx_delete(tx, garbage->table, (imp_bytes){garbage->key, garbage->length});
+}
+
+void fixture_delete(struct jobs_fixture *fixture, imp_table *table, const void *key, size_t length)
+{
+    struct garbage garbage = {table, key, length};
+    assert_int_equal(imp_store_write_sync(fixture->self, delete_tx, &garbage, NULL), IMP_OK);
+}
+
 /* ---- looking ---- */
 
 uint64_t fixture_sequence(struct jobs_fixture *fixture, imp_id id)

@@ -87,6 +87,7 @@ struct fixture_answer fixture_cancel(struct jobs_fixture *fixture, imp_id job,
 void fixture_lose_holder(struct jobs_fixture *fixture, imp_id device);
 /* Puts bytes into a row that are no record. */
 void fixture_garble(struct jobs_fixture *fixture, imp_table *table, const void *key, size_t length);
+void fixture_delete(struct jobs_fixture *fixture, imp_table *table, const void *key, size_t length);
 
 uint64_t fixture_sequence(struct jobs_fixture *fixture, imp_id job);
 /* The situation of a job now; JOB_SITUATION_COUNT when it is gone. */

@@ -11,6 +11,7 @@
 #include "core/loop.h"
 #include "core/time.h"
 #include "modules/jobs/jobs-line.h"
+#include "modules/jobs/jobs-record.h"
 #include "modules/jobs/tests/jobs-fixture.h"
 
 static struct jobs_fixture fx;
@@ -193,6 +194,90 @@ static void a_start_passes_over_many_bad_rows(void **state)
     assert_int_equal(fixture_count(&fx, fx.jobs->tables.line), 0);
 }
 
+/* After a restore all jobs are looked at once, by a pass that is over when its row says so. */
+static bool pass_is_over(void)
+{
+    imp_tx *tx;
+    imp_status status;
+    assert_int_equal(imp_store_read_begin(fx.self, &tx, NULL), IMP_OK);
+    Origin *origin =
+        record_get(tx, fx.jobs->tables.clock, (imp_bytes){"store", 5}, ORIGIN_TYPE, &status);
+    bool is_over = origin != NULL && origin->is_done;
+    imp_store_read_end(tx);
+    return is_over;
+}
+
+static void the_pass_after_a_restore_ends_in_spite_of_bad_rows(void **state)
+{
+    (void)state;
+    int64_t bad = bad_rows();
+    fixture_until(pass_is_over());
+    for (size_t i = 0; i < JOBS_BAD_MAX + 4; i++) {
+        imp_id job = fixture_job(&fx, "hold", "alice");
+        if (i % 4 != 3)
+            garble_job(fixture_sequence(&fx, job));
+    }
+    fixture_delete(&fx, fx.jobs->tables.clock, "store", 5);
+    fixture_restart(&fx);
+    fixture_until(pass_is_over());
+    assert_int_equal(bad_rows(), bad + 15);
+}
+
+/* ---- the sweeper ---- */
+
+static void pass(int64_t time)
+{
+    time_freeze_for_test(imp_now() + time, imp_ticks() + time);
+    fixture_settle(&fx);
+    fixture_until(!fx.jobs->is_sweeping);
+}
+
+static void a_job_that_can_not_be_swept_keeps_no_other(void **state)
+{
+    (void)state;
+    int64_t bad = bad_rows();
+    imp_id jobs[5];
+    uint8_t key[JOBS_SEQUENCE_SIZE];
+    time_freeze_for_test(imp_now(), imp_ticks());
+    for (size_t i = 0; i < 5; i++)
+        jobs[i] = fixture_job(&fx, "hold", i == 3 ? "bob" : "alice");
+    uint64_t broken = fixture_sequence(&fx, jobs[1]);
+    garble_job(broken);
+    uint8_t counter[17] = "u"; /* bob's, which his job takes itself off */
+    memcpy(counter + 1, fx.bob.bytes, 16);
+    fixture_garble(&fx, fx.jobs->tables.counter, counter, sizeof counter);
+    pass(3601 * IMP_SECOND);
+    for (size_t i = 0; i < 5; i++) {
+        if (i != 1)
+            assert_int_equal(fixture_situation(&fx, jobs[i]), i == 3 ? JOB_HELD : JOB_EXPIRED);
+    }
+    assert_int_equal(bad_rows(), bad + 2);
+    pass(3600 * IMP_SECOND);
+    assert_int_equal(bad_rows(), bad + 2); /* said once a day */
+    pass(24 * 3600 * IMP_SECOND);
+    assert_int_equal(bad_rows(), bad + 4);
+    jobs_put_u64(key, broken);
+    fixture_delete(&fx, fx.jobs->tables.job, key, sizeof key);
+    pass(24 * 3600 * IMP_SECOND);
+    assert_int_equal(bad_rows(), bad + 6);
+    pass(24 * 3600 * IMP_SECOND);
+    assert_int_equal(bad_rows(), bad + 7); /* only bob's is left */
+}
+
+static void more_bad_jobs_than_a_sweep_notes_keep_no_other(void **state)
+{
+    (void)state;
+    imp_id jobs[3 * JOBS_BAD_MAX];
+    time_freeze_for_test(imp_now(), imp_ticks());
+    for (size_t i = 0; i < 3 * JOBS_BAD_MAX; i++)
+        jobs[i] = fixture_job(&fx, "hold", "alice");
+    imp_id last = fixture_job(&fx, "hold", "alice");
+    for (size_t i = 0; i < 3 * JOBS_BAD_MAX; i++)
+        garble_job(fixture_sequence(&fx, jobs[i]));
+    pass(3601 * IMP_SECOND);
+    assert_int_equal(fixture_situation(&fx, last), JOB_EXPIRED);
+}
+
 /* ---- ends that the store refuses ---- */
 
 static void an_end_that_is_refused_leaves_doubt_and_a_line_that_goes_on(void **state)
@@ -225,12 +310,6 @@ static void the_end_of_a_job_that_can_not_be_read_frees_its_device(void **state)
 }
 
 /* ---- leases ---- */
-
-static void pass(int64_t time)
-{
-    time_freeze_for_test(imp_now() + time, imp_ticks() + time);
-    fixture_settle(&fx);
-}
 
 /* When the lease of a device's first claim ends, as the store has it. */
 static int64_t lease_end(uint64_t sequence)
@@ -398,6 +477,9 @@ int main(void)
         TEST(any_number_of_bad_rows_is_passed_over),
         TEST(a_start_passes_over_bad_rows),
         TEST(a_start_passes_over_many_bad_rows),
+        TEST(the_pass_after_a_restore_ends_in_spite_of_bad_rows),
+        TEST(a_job_that_can_not_be_swept_keeps_no_other),
+        TEST(more_bad_jobs_than_a_sweep_notes_keep_no_other),
         TEST(an_end_that_is_refused_leaves_doubt_and_a_line_that_goes_on),
         TEST(the_end_of_a_job_that_can_not_be_read_frees_its_device),
         TEST(a_transport_that_lives_keeps_its_claim),
