@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "modules/jobs/jobs-bad.h"
 #include "modules/jobs/jobs-record.h"
 
 #define BUCKETS 1024u /* keys are random: their first bytes spread them */
@@ -62,37 +63,57 @@ void submissions_free(struct jobs_submissions *submissions)
     free(submissions);
 }
 
+static struct open_submission *find_by_hash(struct jobs_submissions *submissions,
+                                            const uint8_t hash[IMP_HASH_SIZE])
+{
+    struct open_submission *entry = submissions->by_hash[bucket_of(hash)];
+    while (entry != NULL && memcmp(entry->hash, hash, IMP_HASH_SIZE) != 0)
+        entry = entry->next_by_hash;
+    return entry;
+}
+
+/* Takes an entry out of both chains. */
+static struct open_submission *unlink_open(struct jobs_submissions *submissions,
+                                           struct open_submission *entry)
+{
+    struct open_submission **by_id = &submissions->by_id[bucket_of(entry->job.bytes)];
+    struct open_submission **by_hash = &submissions->by_hash[bucket_of(entry->hash)];
+    while (*by_id != entry)
+        by_id = &(*by_id)->next_by_id;
+    *by_id = entry->next_by_id;
+    while (*by_hash != entry)
+        by_hash = &(*by_hash)->next_by_hash;
+    *by_hash = entry->next_by_hash;
+    return entry;
+}
+
 void submissions_committed(struct jobs_submissions *submissions, const imp_id *job,
                            const uint8_t hash[IMP_HASH_SIZE], uint64_t sequence)
 {
     /* Without memory the row simply stays until its window has passed. */
-    struct open_submission *entry = malloc(sizeof *entry);
-    if (entry == NULL)
-        return;
-    entry->job = *job;
-    memcpy(entry->hash, hash, IMP_HASH_SIZE);
-    entry->sequence = sequence;
-    entry->ticks = imp_ticks();
+    struct open_submission *entry = malloc(sizeof *entry), *before;
     pthread_mutex_lock(&submissions->lock);
-    struct open_submission **by_id = &submissions->by_id[bucket_of(job->bytes)];
-    struct open_submission **by_hash = &submissions->by_hash[bucket_of(hash)];
-    entry->next_by_id = *by_id;
-    entry->next_by_hash = *by_hash;
-    *by_id = *by_hash = entry;
+    before = find_by_hash(submissions, hash);
+    if (before != NULL &&
+        before->sequence >= sequence) { /* this one again, or a newer one was faster */
+        pthread_mutex_unlock(&submissions->lock);
+        free(entry);
+        return;
+    }
+    if (before != NULL) /* its row names the newer job from now on */
+        free(unlink_open(submissions, before));
+    if (entry != NULL) {
+        struct open_submission **by_id = &submissions->by_id[bucket_of(job->bytes)];
+        struct open_submission **by_hash = &submissions->by_hash[bucket_of(hash)];
+        entry->job = *job;
+        memcpy(entry->hash, hash, IMP_HASH_SIZE);
+        entry->sequence = sequence;
+        entry->ticks = imp_ticks();
+        entry->next_by_id = *by_id;
+        entry->next_by_hash = *by_hash;
+        *by_id = *by_hash = entry;
+    }
     pthread_mutex_unlock(&submissions->lock);
-}
-
-/* Takes the entry that *link leads to out of both chains. */
-static struct open_submission *unlink_by_id(struct jobs_submissions *submissions,
-                                            struct open_submission **link)
-{
-    struct open_submission *entry = *link;
-    struct open_submission **other = &submissions->by_hash[bucket_of(entry->hash)];
-    *link = entry->next_by_id;
-    while (*other != entry)
-        other = &(*other)->next_by_hash;
-    *other = entry->next_by_hash;
-    return entry;
 }
 
 void submissions_acknowledged(struct jobs_submissions *submissions, const imp_id *job)
@@ -100,11 +121,11 @@ void submissions_acknowledged(struct jobs_submissions *submissions, const imp_id
     struct acknowledged *done = malloc(sizeof *done);
     struct open_submission *entry = NULL;
     pthread_mutex_lock(&submissions->lock);
-    struct open_submission **link = &submissions->by_id[bucket_of(job->bytes)];
-    while (*link != NULL && !imp_id_equal((*link)->job, *job))
-        link = &(*link)->next_by_id;
-    if (*link != NULL)
-        entry = unlink_by_id(submissions, link);
+    entry = submissions->by_id[bucket_of(job->bytes)];
+    while (entry != NULL && !imp_id_equal(entry->job, *job))
+        entry = entry->next_by_id;
+    if (entry != NULL)
+        unlink_open(submissions, entry);
     if (entry != NULL && done != NULL) {
         memcpy(done->hash, entry->hash, IMP_HASH_SIZE);
         done->sequence = entry->sequence;
@@ -121,12 +142,18 @@ void submissions_acknowledged(struct jobs_submissions *submissions, const imp_id
 bool submissions_is_open(struct jobs_submissions *submissions, const uint8_t hash[IMP_HASH_SIZE],
                          int64_t grace)
 {
-    bool is_open = false;
     int64_t now = imp_ticks();
     pthread_mutex_lock(&submissions->lock);
-    for (const struct open_submission *entry = submissions->by_hash[bucket_of(hash)];
-         entry != NULL && !is_open; entry = entry->next_by_hash) {
-        is_open = memcmp(entry->hash, hash, IMP_HASH_SIZE) == 0 && now - entry->ticks >= grace;
+    const struct open_submission *entry = find_by_hash(submissions, hash);
+    bool is_open = entry != NULL && now - entry->ticks >= grace;
+    struct acknowledged **link = &submissions->done;
+    while (*link != NULL && memcmp((*link)->hash, hash, IMP_HASH_SIZE) != 0)
+        link = &(*link)->next;
+    if (*link != NULL) {
+        struct acknowledged *first = *link;
+        *link = first->next;
+        first->next = submissions->done;
+        submissions->done = first;
     }
     pthread_mutex_unlock(&submissions->lock);
     return is_open;
@@ -180,7 +207,7 @@ void submissions_age(struct jobs_submissions *submissions, int64_t age)
         struct open_submission **link = &submissions->by_id[i];
         while (*link != NULL) {
             if (now - (*link)->ticks > age)
-                free(unlink_by_id(submissions, link));
+                free(unlink_open(submissions, *link));
             else
                 link = &(*link)->next_by_id;
         }
@@ -196,8 +223,8 @@ imp_status submission_find_tx(struct jobs *jobs, imp_tx *tx, const uint8_t hash[
     imp_status status;
     Submission *row = record_get(tx, jobs->tables.submission, (imp_bytes){hash, IMP_HASH_SIZE},
                                  SUBMISSION_TYPE, &status);
-    if (row == NULL)
-        return status;
+    if (row == NULL) /* one that can't be read is no proof of anything: the new job's replaces it */
+        return bad_is_of_row(status) ? IMP_NOT_FOUND : status;
     int64_t age = imp_now() - row->received;
     /* A clock that was set back between the two makes no new job: the row is young then. */
     if (age > atomic_load(&jobs->settings.submission_window))
@@ -225,7 +252,7 @@ imp_status submission_forget_tx(struct jobs *jobs, imp_tx *tx, const struct subm
         imp_status status;
         imp_bytes key = {batch->hashes[i], IMP_HASH_SIZE};
         Submission *row = record_get(tx, jobs->tables.submission, key, SUBMISSION_TYPE, &status);
-        if (row != NULL && row->job_sequence == batch->sequences[i])
+        if (status == IMP_CORRUPT || (row != NULL && row->job_sequence == batch->sequences[i]))
             status = imp_tx_delete(tx, jobs->tables.submission, key);
         if (status != IMP_OK && status != IMP_NOT_FOUND)
             return status;
@@ -250,4 +277,61 @@ imp_status submission_sweep_tx(struct jobs *jobs, imp_tx *tx, uint32_t limit)
     }
     imp_cursor_close(cursor);
     return status == IMP_NOT_FOUND ? IMP_OK : status;
+}
+
+/* ---- the last ones ---- */
+
+struct flush {
+    struct jobs *jobs;
+    struct submission_batch batch;
+    struct jobs_write write;
+};
+
+static void flush_next(struct flush *flush);
+
+static imp_status flush_tx(imp_tx *tx, void *arg, imp_error *error IMP_UNUSED)
+{
+    struct flush *flush = arg;
+    return submission_forget_tx(flush->jobs, tx, &flush->batch);
+}
+
+static void flush_done(imp_status status, const imp_error *error IMP_UNUSED, void *arg)
+{
+    struct flush *flush = arg;
+    if (status == IMP_OK) {
+        flush_next(flush);
+        return;
+    }
+    imp_log(flush->jobs->self, IMP_LOG_WARNING, "jobs.flush-failed", "status=%s waiting=%u",
+            imp_status_name(status), submissions_waiting(flush->jobs->submissions));
+    imp_unpin(flush->jobs->self, "flush");
+    free(flush);
+}
+
+static void flush_next(struct flush *flush)
+{
+    submissions_take(flush->jobs->submissions, &flush->batch);
+    if (flush->batch.count != 0) {
+        jobs_write_submit(&flush->write);
+        return;
+    }
+    imp_unpin(flush->jobs->self, "flush");
+    free(flush);
+}
+
+void submissions_flush(struct jobs *jobs)
+{
+    struct flush *flush = calloc(1, sizeof *flush);
+    if (flush == NULL)
+        return; /* their window passes */
+    imp_pin(jobs->self, "flush");
+    flush->jobs = jobs;
+    flush->write = (struct jobs_write){
+        .jobs = jobs,
+        .queue = IMP_WRITE_CONTROL,
+        .fn = flush_tx,
+        .done = flush_done,
+        .arg = flush,
+    };
+    flush_next(flush);
 }

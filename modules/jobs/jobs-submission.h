@@ -25,18 +25,23 @@ struct submission_batch {
 struct jobs_submissions *submissions_new(void);
 void submissions_free(struct jobs_submissions *submissions);
 
-/* A job is durable and not acknowledged yet. Any thread. */
+/* A job is durable and not acknowledged yet. Of several submissions that look the same the newest job is
+ * the one that a retry is, as its row says; a retry of it changes nothing. Any thread. */
 void submissions_committed(struct jobs_submissions *submissions, const imp_id *job,
                            const uint8_t hash[IMP_HASH_SIZE], uint64_t sequence);
 /* Its acknowledgement was written: its row is to go. Any thread. */
 void submissions_acknowledged(struct jobs_submissions *submissions, const imp_id *job);
-/* True when this run committed the submission at least `grace` ago and nobody acknowledged it. */
+/* True when this run committed the submission at least `grace` ago and nobody acknowledged it. When it was
+ * acknowledged and its row waits to be taken out, the next batch has that row: so ask before that. */
 bool submissions_is_open(struct jobs_submissions *submissions, const uint8_t hash[IMP_HASH_SIZE],
                          int64_t grace);
 /* Some rows to take out in the next commit; given back when that commit fails. */
 void submissions_take(struct jobs_submissions *submissions, struct submission_batch *batch);
 void submissions_give_back(struct jobs_submissions *submissions,
                            const struct submission_batch *batch);
+/* Takes out all that wait, in commits of its own: nothing acknowledged looks unacknowledged to the next run
+ * of the server. Control thread. */
+void submissions_flush(struct jobs *jobs);
 /* Rows that wait to be taken out. */
 uint32_t submissions_waiting(struct jobs_submissions *submissions);
 /* Forgets what was committed over `age` ago and never acknowledged; its row is the sweeper's. */
@@ -47,7 +52,7 @@ imp_status submission_find_tx(struct jobs *jobs, imp_tx *tx, const uint8_t hash[
                               bool counts_own_run, uint64_t *sequence);
 imp_status submission_put_tx(struct jobs *jobs, imp_tx *tx, const uint8_t hash[IMP_HASH_SIZE],
                              uint64_t sequence);
-/* Takes out the rows of a batch that still name the same jobs. */
+/* Takes out the rows of a batch that still name the same jobs, and those that can't be read. */
 imp_status submission_forget_tx(struct jobs *jobs, imp_tx *tx,
                                 const struct submission_batch *batch);
 /* Takes out rows that are older than the window; at most `limit` rows are looked at. */

@@ -345,6 +345,7 @@ static void jobs_drain(imp_self *self IMP_UNUSED, void *instance)
     struct jobs *jobs = instance;
     atomic_store(&jobs->is_draining, true);
     expiry_stop(jobs);
+    submissions_flush(jobs);
 }
 
 static void jobs_stop(imp_self *self IMP_UNUSED, void *instance)

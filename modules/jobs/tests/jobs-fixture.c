@@ -193,6 +193,11 @@ static void fixture_close(struct jobs_fixture *fixture)
     loop_teardown();
 }
 
+void fixture_drain(struct jobs_fixture *fixture)
+{
+    imp_module_descriptor.drain(fixture->self, fixture->jobs);
+}
+
 void fixture_make(struct jobs_fixture *fixture)
 {
     memset(fixture, 0, sizeof *fixture);

@@ -37,6 +37,8 @@ extern struct jobs_fixture *fixture_now; /* what the stand-ins serve */
 void fixture_make(struct jobs_fixture *fixture);
 /* Closes store and spool, whatever runs, and opens them again, as a new process would. */
 void fixture_restart(struct jobs_fixture *fixture);
+/* The module's drain, as at a stop. */
+void fixture_drain(struct jobs_fixture *fixture);
 const imp_jobs_v1 *fixture_service(void);
 void fixture_remove(struct jobs_fixture *fixture);
 
