@@ -11,7 +11,7 @@
 /* How long the sweeper leaves a job alone that it can't change now (it is being delivered). */
 #define DUE_POSTPONED (10 * 60 * IMP_SECOND)
 
-/* Keys of two ids and numbers: owner or queue (16) or time (8), then the sequence. */
+/* Keys of two ids and numbers: owner, submitter or queue (16) or time (8), then the sequence. */
 struct index_key {
     uint8_t bytes[16 + JOBS_SEQUENCE_SIZE];
     size_t length;
@@ -235,6 +235,12 @@ imp_status job_insert_tx(struct jobs *jobs, imp_tx *tx, Job *job)
     struct index_key queued = key_of_id(job->queue, job->sequence);
     if ((status = imp_tx_put(tx, jobs->tables.queued, bytes_of(&queued), nothing)) != IMP_OK)
         return status;
+    if (job->submitter.len == 16) {
+        struct index_key submitted = key_of_id(job->submitter, job->sequence);
+        status = imp_tx_put(tx, jobs->tables.submitted, bytes_of(&submitted), nothing);
+        if (status != IMP_OK)
+            return status;
+    }
     if (job->owner.len != 0) {
         struct index_key owned = key_of_id(job->owner, job->sequence);
         if ((status = imp_tx_put(tx, jobs->tables.owned, bytes_of(&owned), nothing)) != IMP_OK)
@@ -323,6 +329,10 @@ imp_status job_apply_tx(struct jobs *jobs, imp_tx *tx, Job *job, enum job_event 
         struct index_key queued = key_of_id(job->queue, job->sequence);
         job->finished = imp_now();
         status = delete_row(tx, jobs->tables.queued, bytes_of(&queued));
+        if (status == IMP_OK && job->submitter.len == 16) {
+            struct index_key submitted = key_of_id(job->submitter, job->sequence);
+            status = delete_row(tx, jobs->tables.submitted, bytes_of(&submitted));
+        }
         if (status == IMP_OK)
             status = count_job_tx(jobs, tx, job, -1);
         if (status == IMP_OK)

@@ -61,6 +61,7 @@ struct jobs_tables {
     imp_table *job;        /* sequence -> Job */
     imp_table *job_id;     /* job id -> sequence */
     imp_table *queued;     /* queue id, sequence -> nothing: jobs not in a final state */
+    imp_table *submitted;  /* submitter, sequence -> nothing: as `queued`, by who sent them */
     imp_table *owned;      /* principal, sequence -> nothing: all jobs of an owner */
     imp_table *due;        /* time, sequence -> nothing: what the sweeper has to look at */
     imp_table *personal;   /* sequence -> Personal, sealed under the job's own slot */
@@ -86,7 +87,7 @@ enum jobs_refusal {
 struct jobs_metrics {
     imp_metric *received, *received_bytes, *quarantined, *retries_seen, *held;
     imp_metric *deliveries, *delivered, *delivered_bytes, *failed, *uncertain;
-    imp_metric *expired, *canceled, *sweeping, *bad_rows;
+    imp_metric *expired, *canceled, *sweeping, *bad_rows, *view_rows;
     imp_metric *refused[JOBS_REFUSAL_COUNT];
 };
 
@@ -115,6 +116,7 @@ struct jobs {
     uint64_t run; /* names this run of the server; the same in all generations of one process */
     int64_t started_ticks;
     _Atomic bool is_draining;
+    uint32_t view_looks; /* VIEW_LOOKS_MAX; tests have less patience */
 
     uint32_t loop_count;
     struct device_line **lines; /* one list a loop, touched on that loop only */

@@ -58,6 +58,7 @@ const imp_table_spec jobs_table_specs[] = {
     {"job", 1, 0},
     {"job_id", 1, IMP_TABLE_PLAIN},
     {"queued", 1, IMP_TABLE_PLAIN},
+    {"submitted", 1, IMP_TABLE_PLAIN},
     {"owned", 1, IMP_TABLE_PLAIN},
     {"due", 1, IMP_TABLE_PLAIN},
     {"personal", 1, IMP_TABLE_PLAIN}, /* its values are sealed by the job's own key */

@@ -57,33 +57,95 @@ static void add_view(imp_request *request, const imp_job_view *view, bool is_sin
     imp_field_time(request, "expires", view->expires);
 }
 
+#define LIST_ROWS 1000u      /* without --limit */
+#define LIST_ROWS_MAX 10000u /* an answer is built in memory, and a person reads no more */
+
+/* A listing reads rows by the thousand: on a worker, which alone has the request meanwhile. */
+struct list_verb {
+    struct jobs *jobs;
+    imp_request *request;
+    imp_job_filter filter;
+    uint32_t shown, rows_max;
+    uint32_t last; /* job-id of the last row */
+    bool has_more;
+    imp_status status;
+    imp_error error;
+};
+
 static bool list_visit(const imp_job_view *view, void *arg)
 {
-    add_view(arg, view, false);
+    struct list_verb *verb = arg;
+    verb->has_more = verb->shown == verb->rows_max;
+    if (verb->has_more)
+        return false;
+    add_view(verb->request, view, false);
+    verb->shown++;
+    verb->last = view->job_id;
     return true;
 }
 
-static void job_list(imp_self *self IMP_UNUSED, void *instance, imp_request *request)
+static void list_run(void *arg)
 {
-    imp_error error = {0};
-    const char *limit = imp_request_value(request, "limit", 0);
-    imp_job_filter filter = {
-        .size = sizeof filter,
-        .queue = imp_request_value(request, "queue", 0),
-        .include_final = imp_request_value(request, "all", 0) != NULL,
-    };
+    struct list_verb *verb = arg;
+    verb->status =
+        view_list(verb->jobs, &administrator, &verb->filter, list_visit, verb, &verb->error);
+    if (verb->has_more && verb->status == IMP_OK)
+        imp_request_say(verb->request, "there are more jobs: go on with --after %u", verb->last);
+}
+
+static void list_done(void *arg, bool was_cancelled)
+{
+    struct list_verb *verb = arg;
+    if (was_cancelled)
+        verb->status = imp_error_set(&verb->error, IMP_UNAVAILABLE, "the server is going down");
+    imp_request_finish(verb->request, verb->status, &verb->error);
+    free(verb);
+}
+
+static imp_status list_options(struct list_verb *verb, imp_error *error)
+{
+    const char *limit = imp_request_value(verb->request, "limit", 0);
+    const char *after = imp_request_value(verb->request, "after", 0);
+    imp_status status = IMP_OK;
+    verb->rows_max = LIST_ROWS;
     if (limit != NULL) {
         char *end;
         unsigned long value = strtoul(limit, &end, 10);
-        if (*limit < '0' || *limit > '9' || *end != '\0' || value > 10000000) {
-            imp_error_set(&error, IMP_INVALID, "'%s' is no number of jobs", limit);
-            imp_request_finish(request, IMP_INVALID, &error);
-            return;
-        }
-        filter.limit = (uint32_t)value;
+        if (*limit < '0' || *limit > '9' || *end != '\0' || value == 0 || value > 10000000)
+            return imp_error_set(error, IMP_INVALID, "'%s' is no number of jobs", limit);
+        verb->rows_max = value < LIST_ROWS_MAX ? (uint32_t)value : LIST_ROWS_MAX;
     }
-    imp_status status = view_list(instance, &administrator, &filter, list_visit, request, &error);
+    if (after != NULL &&
+        (status = view_find_sequence(verb->jobs, after, &verb->filter.after)) != IMP_OK)
+        return imp_error_set(error, status, "there is no job '%s' to go on after", after);
+    verb->filter.limit = verb->rows_max + 1; /* one more tells that there are more */
+    return IMP_OK;
+}
+
+static void job_list(imp_self *self, void *instance, imp_request *request)
+{
+    imp_error error = {0};
+    imp_status status = IMP_LIMIT;
+    struct list_verb *verb = calloc(1, sizeof *verb);
+    if (verb == NULL) {
+        imp_error_set(&error, status, "not enough memory to list jobs");
+        goto failed;
+    }
+    verb->jobs = instance;
+    verb->request = request;
+    verb->filter = (imp_job_filter){
+        .size = sizeof verb->filter,
+        .queue = imp_request_value(request, "queue", 0),
+        .include_final = imp_request_value(request, "all", 0) != NULL,
+    };
+    if ((status = list_options(verb, &error)) != IMP_OK)
+        goto failed;
+    if (imp_work(self, list_run, list_done, verb) != NULL)
+        return;
+    status = imp_error_set(&error, IMP_BUSY, "all workers are busy: try again");
+failed:
     imp_request_finish(request, status, &error);
+    free(verb);
 }
 
 /* ---- job show ---- */
@@ -382,8 +444,9 @@ static const imp_verb_spec verbs[] = {
     {.size = sizeof(imp_verb_spec),
      .words = "job list",
      .arguments = "",
-     .options = "queue=QUEUE all limit=NUMBER",
-     .help = "list jobs in the order in which they came; with --all the ended ones too",
+     .options = "queue=QUEUE all limit=NUMBER after=JOB",
+     .help = "list jobs in the order in which they came, with --all the ended ones too; --limit of "
+             "them (1000, at most 10000), from the one behind --after on",
      .run = job_list},
     {.size = sizeof(imp_verb_spec),
      .words = "job show",

@@ -9,11 +9,22 @@
 
 #define LIST_LIMIT 1000u
 
-/* A queue as one listing knows it: its name, and how many of its jobs have come by. */
+/* A queue as one listing knows it: its name, and a walk over its active jobs that counts them. */
 struct seen_queue {
     imp_id id;
-    uint32_t position;
+    imp_cursor *cursor; /* in the transaction of now */
+    uint64_t at;        /* the job it stands on; UINT64_MAX: it is over */
+    uint32_t position;  /* of that job */
     char name[IMP_NAME_MAX];
+};
+
+/* An index that the listing goes along: keys are a prefix and the sequence of a job. */
+struct source {
+    imp_table *table;
+    uint8_t prefix[16];
+    size_t prefix_length;
+    imp_cursor *cursor;
+    uint64_t at; /* UINT64_MAX: it is over */
 };
 
 struct listing {
@@ -23,8 +34,12 @@ struct listing {
     const imp_job_filter *filter;
     bool (*visit)(const imp_job_view *view, void *arg);
     void *arg;
-    uint32_t left;
+    uint32_t left, looks_left; /* jobs to be shown; rows to be read in this transaction */
+    uint64_t after;            /* the last one that was looked at */
     bool asks_hook;
+    struct source *sources;
+    size_t source_count, source_room;
+    imp_id only_queue; /* zero: all */
     uint8_t submitter[INTAKE_SUBMITTER_SIZE];
     bool has_submitter;
 
@@ -142,8 +157,10 @@ static void forget_personal(struct listing *listing)
     listing->personal = NULL;
 }
 
+static uint32_t position_of(struct listing *listing, struct seen_queue *queue, uint64_t sequence);
+
 /* False when the listing is over. */
-static bool show(struct listing *listing, const Job *job, uint32_t position)
+static bool show(struct listing *listing, const Job *job, bool is_final)
 {
     const imp_viewer *viewer = listing->viewer;
     bool is_owner = owns(viewer, job, listing->has_submitter ? listing->submitter : NULL);
@@ -179,7 +196,7 @@ static bool show(struct listing *listing, const Job *job, uint32_t position)
         .state = job_situation_state(job->situation),
         .reasons = job_situation_reasons(job->situation),
         .queue = queue->name,
-        .position = position,
+        .position = is_final ? 0 : position_of(listing, queue, job->sequence),
         .is_owner = is_owner,
         .is_delivery_uncertain = job->situation == JOB_UNCERTAIN,
         .owner =
@@ -188,6 +205,7 @@ static bool show(struct listing *listing, const Job *job, uint32_t position)
             argument.show_name && listing->personal != NULL ? listing->personal->job_name : "",
         .document_bytes = job->bytes,
         .document_count = (uint32_t)job->n_documents,
+        .sequence = job->sequence,
         .received = job->received,
         .expires = job_situation_is_final(job->situation) ? 0 : job->expires,
         .last_device = viewer->is_administrator || is_owner ? device_name(listing, job) : "",
@@ -201,6 +219,44 @@ static bool show(struct listing *listing, const Job *job, uint32_t position)
 
 /* ---- walks ---- */
 
+/* Steps to the next key of a walk along an index; its sequence, or UINT64_MAX at the end. */
+static imp_status index_next(imp_cursor *cursor, const uint8_t *prefix, size_t prefix_length,
+                             uint64_t *at)
+{
+    imp_bytes key;
+    imp_status status = imp_cursor_next(cursor, &key, NULL);
+    *at = UINT64_MAX;
+    if (status == IMP_OK && key.length == prefix_length + JOBS_SEQUENCE_SIZE &&
+        memcmp(key.data, prefix, prefix_length) == 0)
+        *at = jobs_get_u64((const uint8_t *)key.data + prefix_length);
+    return status == IMP_NOT_FOUND ? IMP_OK : status;
+}
+
+static imp_status index_open(imp_tx *tx, imp_table *table, const uint8_t *prefix,
+                             size_t prefix_length, uint64_t from, imp_cursor **cursor)
+{
+    uint8_t key[16 + JOBS_SEQUENCE_SIZE];
+    memcpy(key, prefix, prefix_length);
+    jobs_put_u64(key + prefix_length, from);
+    return imp_cursor_open(tx, table, (imp_bytes){key, prefix_length + JOBS_SEQUENCE_SIZE}, cursor);
+}
+
+/* The place of a job among the active ones of its queue. Keys alone are read, each once a transaction. */
+static uint32_t position_of(struct listing *listing, struct seen_queue *queue, uint64_t sequence)
+{
+    imp_table *table = listing->jobs->tables.queued;
+    if (queue->cursor == NULL) {
+        queue->position = 0;
+        queue->at = 0;
+        if (index_open(listing->tx, table, queue->id.bytes, 16, 0, &queue->cursor) != IMP_OK)
+            queue->cursor = NULL;
+    }
+    while (queue->cursor != NULL && queue->at < sequence &&
+           index_next(queue->cursor, queue->id.bytes, 16, &queue->at) == IMP_OK)
+        queue->position++;
+    return queue->at == sequence ? queue->position : 0;
+}
+
 /* Decodes on the heap, so that a long walk does not fill the transaction's arena. */
 static bool show_row(struct listing *listing, imp_bytes value)
 {
@@ -209,60 +265,160 @@ static bool show_row(struct listing *listing, imp_bytes value)
     if (job == NULL)
         return true; /* the backup's and the store's checks report it */
     bool is_final = job_situation_is_final(job->situation);
-    struct seen_queue *queue = NULL;
-    if (!is_final) {
-        queue = queue_of(listing, record_id_get(job->queue));
-        if (queue != NULL)
-            queue->position++;
-    }
-    if (!is_final || listing->filter->include_final)
-        goes_on = show(listing, job, queue == NULL ? 0 : queue->position);
+    bool is_wanted =
+        imp_id_is_zero(listing->only_queue) || record_id_is(job->queue, listing->only_queue);
+    if (is_wanted && (!is_final || listing->filter->include_final))
+        goes_on = show(listing, job, is_final);
     record_free(job);
     return goes_on;
 }
 
-static imp_status walk_all(struct listing *listing, const imp_id *only_queue)
+/* Shows the jobs of all sources in the order of their sequence, until the listing is over or this
+ * transaction has lasted long enough. */
+static imp_status walk(struct listing *listing, bool *is_over)
+{
+    *is_over = false;
+    while (listing->looks_left > 0) {
+        uint64_t least = UINT64_MAX;
+        uint8_t key[JOBS_SEQUENCE_SIZE];
+        imp_bytes value;
+        for (size_t i = 0; i < listing->source_count; i++)
+            least = listing->sources[i].at < least ? listing->sources[i].at : least;
+        *is_over = least == UINT64_MAX;
+        if (*is_over)
+            return IMP_OK;
+        jobs_put_u64(key, least);
+        imp_status found = imp_tx_get(listing->tx, listing->jobs->tables.job,
+                                      (imp_bytes){key, sizeof key}, &value);
+        listing->after = least;
+        listing->looks_left--;
+        *is_over = found == IMP_OK && !show_row(listing, value);
+        if (*is_over)
+            return IMP_OK;
+        for (size_t i = 0; i < listing->source_count; i++) {
+            struct source *source = &listing->sources[i];
+            imp_status status = IMP_OK;
+            if (source->at == least)
+                status =
+                    index_next(source->cursor, source->prefix, source->prefix_length, &source->at);
+            if (status != IMP_OK)
+                return status;
+        }
+    }
+    return IMP_OK;
+}
+
+static bool add_source(struct listing *listing, imp_table *table, const uint8_t *prefix,
+                       size_t prefix_length)
+{
+    if (listing->source_count == listing->source_room) {
+        size_t room = listing->source_room == 0 ? 8 : listing->source_room * 2;
+        struct source *more = realloc(listing->sources, room * sizeof *more);
+        if (more == NULL)
+            return false;
+        listing->sources = more;
+        listing->source_room = room;
+    }
+    struct source *source = &listing->sources[listing->source_count++];
+    *source = (struct source){.table = table, .prefix_length = prefix_length};
+    memcpy(source->prefix, prefix, prefix_length);
+    return true;
+}
+
+static imp_status add_all_queues(struct listing *listing)
 {
     imp_cursor *cursor;
-    imp_bytes key, value;
+    imp_bytes key;
     imp_status status =
-        imp_cursor_open(listing->tx, listing->jobs->tables.job, (imp_bytes){"", 0}, &cursor);
+        imp_cursor_open(listing->tx, listing->jobs->tables.queue, (imp_bytes){"", 0}, &cursor);
     if (status != IMP_OK)
         return status;
-    while ((status = imp_cursor_next(cursor, &key, &value)) == IMP_OK) {
-        if (only_queue != NULL) {
-            Job *job = record_decode(NULL, JOB_TYPE, value);
-            bool is_other = job == NULL || !record_id_is(job->queue, *only_queue);
-            record_free(job);
-            if (is_other)
-                continue;
-        }
-        if (!show_row(listing, value))
+    while ((status = imp_cursor_next(cursor, &key, NULL)) == IMP_OK) {
+        if (key.length == 16 && !add_source(listing, listing->jobs->tables.queued, key.data, 16)) {
+            status = IMP_LIMIT;
             break;
+        }
     }
     imp_cursor_close(cursor);
     return status == IMP_NOT_FOUND ? IMP_OK : status;
 }
 
-/* The jobs of an index (a queue's active ones, or an owner's), whose keys are an id and the sequence.
- * Each line costs one look-up. */
-static imp_status walk_index(struct listing *listing, imp_table *index, const imp_id *id)
+/* The shortest way to all that may be shown: one's own jobs, a queue's active ones, or all. */
+static imp_status choose_sources(struct listing *listing)
 {
-    imp_cursor *cursor;
-    imp_bytes key, value;
-    imp_status status = imp_cursor_open(listing->tx, index, jobs_bytes_of_id(id), &cursor);
+    const imp_job_filter *filter = listing->filter;
+    const imp_viewer *viewer = listing->viewer;
+    struct jobs_tables *tables = &listing->jobs->tables;
+    bool is_added = true;
+    listing->source_count = 0;
+    /* Of ended jobs no index by submitter is kept: a user name and a host prove what waits. */
+    if (filter->only_mine && !(listing->has_submitter && filter->include_final)) {
+        if (!imp_id_is_zero(viewer->principal))
+            is_added = add_source(listing, tables->owned, viewer->principal.bytes, 16);
+        if (is_added && listing->has_submitter)
+            is_added =
+                add_source(listing, tables->submitted, listing->submitter, INTAKE_SUBMITTER_SIZE);
+    } else if (filter->include_final) {
+        is_added = add_source(listing, tables->job, (const uint8_t *)"", 0);
+    } else if (!imp_id_is_zero(listing->only_queue)) {
+        is_added = add_source(listing, tables->queued, listing->only_queue.bytes, 16);
+    } else {
+        return add_all_queues(listing);
+    }
+    return is_added ? IMP_OK : IMP_LIMIT;
+}
+
+static void close_sources(struct listing *listing)
+{
+    for (size_t i = 0; i < listing->source_count; i++)
+        imp_cursor_close(listing->sources[i].cursor);
+    listing->source_count = 0;
+    for (size_t i = 0; i < listing->queue_count; i++) {
+        imp_cursor_close(listing->queues[i].cursor);
+        listing->queues[i].cursor = NULL;
+    }
+}
+
+static imp_status open_sources(struct listing *listing)
+{
+    imp_status status = choose_sources(listing);
+    for (size_t i = 0; status == IMP_OK && i < listing->source_count; i++) {
+        struct source *source = &listing->sources[i];
+        status = index_open(listing->tx, source->table, source->prefix, source->prefix_length,
+                            listing->after + 1, &source->cursor);
+        if (status == IMP_OK)
+            status = index_next(source->cursor, source->prefix, source->prefix_length, &source->at);
+    }
+    return status;
+}
+
+/* One transaction's part of a listing. A long listing goes on in another: no reader may keep the store's
+ * old pages for long, nor its memory. */
+static imp_status list_part(struct listing *listing, bool *is_over, imp_error *error)
+{
+    struct jobs *jobs = listing->jobs;
+    imp_status status = imp_store_read_begin(jobs->self, &listing->tx, error);
     if (status != IMP_OK)
         return status;
-    while ((status = imp_cursor_next(cursor, &key, NULL)) == IMP_OK) {
-        if (key.length != 16 + JOBS_SEQUENCE_SIZE || memcmp(key.data, id->bytes, 16) != 0)
-            break;
-        imp_bytes sequence = {(const uint8_t *)key.data + 16, JOBS_SEQUENCE_SIZE};
-        imp_status found = imp_tx_get(listing->tx, listing->jobs->tables.job, sequence, &value);
-        if (found == IMP_OK && !show_row(listing, value))
-            break;
+    if (listing->filter->queue != NULL && imp_id_is_zero(listing->only_queue)) {
+        Queue *queue = queue_load_by_name(jobs, listing->tx, listing->filter->queue, &status);
+        if (queue == NULL) {
+            imp_error_set(error, status, "there is no queue '%s'", listing->filter->queue);
+            goto done;
+        }
+        listing->only_queue = record_id_get(queue->id);
     }
-    imp_cursor_close(cursor);
-    return status == IMP_NOT_FOUND ? IMP_OK : status;
+    listing->looks_left = jobs->view_looks;
+    status = open_sources(listing);
+    if (status == IMP_OK)
+        status = walk(listing, is_over);
+    imp_metric_add(jobs->metrics.view_rows, (int64_t)(jobs->view_looks - listing->looks_left));
+    close_sources(listing);
+    if (status != IMP_OK)
+        imp_error_set(error, status, "the jobs can't be read: %s", imp_status_name(status));
+done:
+    imp_store_read_end(listing->tx);
+    return status;
 }
 
 imp_status view_list(struct jobs *jobs, const imp_viewer *viewer, const imp_job_filter *filter,
@@ -276,30 +432,16 @@ imp_status view_list(struct jobs *jobs, const imp_viewer *viewer, const imp_job_
         .visit = visit,
         .arg = arg,
         .left = filter->limit == 0 ? LIST_LIMIT : filter->limit,
+        .after = filter->after,
         .asks_hook = imp_hook_count("job.view") != 0,
     };
-    imp_id queue_id = {{0}};
-    imp_status status = imp_store_read_begin(jobs->self, &listing.tx, error);
-    if (status != IMP_OK)
-        return status;
+    imp_status status = IMP_OK;
+    bool is_over = filter->after == UINT64_MAX;
     listing.has_submitter = make_submitter(jobs, viewer, listing.submitter);
-    if (filter->queue != NULL) {
-        Queue *queue = queue_load_by_name(jobs, listing.tx, filter->queue, &status);
-        if (queue == NULL) {
-            imp_error_set(error, status, "there is no queue '%s'", filter->queue);
-            goto done;
-        }
-        queue_id = record_id_get(queue->id);
-    }
-    if (filter->queue != NULL && !filter->include_final)
-        status = walk_index(&listing, jobs->tables.queued, &queue_id);
-    else
-        status = walk_all(&listing, filter->queue == NULL ? NULL : &queue_id);
-    if (status != IMP_OK)
-        imp_error_set(error, status, "the jobs can't be read: %s", imp_status_name(status));
-done:
-    imp_store_read_end(listing.tx);
+    while (status == IMP_OK && !is_over)
+        status = list_part(&listing, &is_over, error);
     free(listing.queues);
+    free(listing.sources);
     return status;
 }
 
@@ -319,31 +461,49 @@ static uint64_t newest(struct jobs *jobs, imp_tx *tx)
     return sequence;
 }
 
-imp_status view_find(struct jobs *jobs, const char *text, imp_id *job)
+/* The record that a text names, in the transaction. */
+static Job *find(struct jobs *jobs, imp_tx *tx, const char *text, imp_status *status)
+{
+    imp_id id;
+    char *end;
+    if (imp_id_parse(text, &id) == IMP_OK)
+        return job_load(jobs, tx, &id, status);
+    unsigned long number = strtoul(text, &end, 10);
+    uint64_t last = newest(jobs, tx);
+    *status = IMP_NOT_FOUND;
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || number < 1 || number > INT32_MAX ||
+        last == 0)
+        return NULL;
+    /* Job-ids are sequences folded into 31 bits: the newest job of that number is meant. */
+    uint64_t sequence = (last - 1) / INT32_MAX * INT32_MAX + number;
+    if (sequence > last && sequence > INT32_MAX)
+        sequence -= INT32_MAX;
+    return job_load_sequence(jobs, tx, sequence, status);
+}
+
+static imp_status find_both(struct jobs *jobs, const char *text, imp_id *job, uint64_t *sequence)
 {
     imp_tx *tx;
-    imp_status status;
-    Job *record = NULL;
-    if ((status = imp_store_read_begin(jobs->self, &tx, NULL)) != IMP_OK)
+    imp_status status = imp_store_read_begin(jobs->self, &tx, NULL);
+    if (status != IMP_OK)
         return status;
-    if (imp_id_parse(text, job) == IMP_OK) {
-        record = job_load(jobs, tx, job, &status);
-    } else {
-        char *end;
-        unsigned long number = strtoul(text, &end, 10);
-        uint64_t last = newest(jobs, tx);
-        status = IMP_NOT_FOUND;
-        if (text[0] >= '0' && text[0] <= '9' && *end == '\0' && number >= 1 &&
-            number <= INT32_MAX && last != 0) {
-            /* Job-ids are sequences folded into 31 bits: the newest job of that number is meant. */
-            uint64_t sequence = (last - 1) / INT32_MAX * INT32_MAX + number;
-            if (sequence > last && sequence > INT32_MAX)
-                sequence -= INT32_MAX;
-            record = job_load_sequence(jobs, tx, sequence, &status);
-        }
-    }
-    if (record != NULL)
+    Job *record = find(jobs, tx, text, &status);
+    if (record != NULL) {
         *job = record_id_get(record->id);
+        *sequence = record->sequence;
+    }
     imp_store_read_end(tx);
     return status;
+}
+
+imp_status view_find(struct jobs *jobs, const char *text, imp_id *job)
+{
+    uint64_t sequence;
+    return find_both(jobs, text, job, &sequence);
+}
+
+imp_status view_find_sequence(struct jobs *jobs, const char *text, uint64_t *sequence)
+{
+    imp_id job;
+    return find_both(jobs, text, &job, sequence);
 }

@@ -7,11 +7,16 @@
 
 #include "modules/jobs/jobs-change.h"
 
+/* Rows that one transaction of a listing reads. */
+#define VIEW_LOOKS_MAX 20000u
+
 /* Service functions; see imprimatur/jobs.h. */
 imp_status view_list(struct jobs *jobs, const imp_viewer *viewer, const imp_job_filter *filter,
                      bool (*visit)(const imp_job_view *view, void *arg), void *arg,
                      imp_error *error);
 imp_status view_find(struct jobs *jobs, const char *text, imp_id *job);
+/* The same, its sequence. */
+imp_status view_find_sequence(struct jobs *jobs, const char *text, uint64_t *sequence);
 
 /* Whether the viewer has proved to own this job: by authentication, or by user name and submitting
  * host where that is a proof. Any thread but the writer. */

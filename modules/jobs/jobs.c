@@ -161,7 +161,7 @@ static imp_status open_tables(struct jobs *jobs, imp_error *error)
         {"owned", &tables->owned},       {"due", &tables->due},
         {"personal", &tables->personal}, {"delivery", &tables->delivery},
         {"line", &tables->line},         {"submission", &tables->submission},
-        {"clock", &tables->clock},
+        {"clock", &tables->clock},       {"submitted", &tables->submitted},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         *rows[i].table = imp_table_open(jobs->self, rows[i].name);
@@ -198,6 +198,8 @@ static void register_metrics(struct jobs *jobs)
         {&metrics->canceled, IMP_METRIC_COUNTER, "canceled_total", "Jobs canceled"},
         {&metrics->bad_rows, IMP_METRIC_COUNTER, "bad_rows_total",
          "Rows that could not be used and were set aside"},
+        {&metrics->view_rows, IMP_METRIC_COUNTER, "view_rows_total",
+         "Jobs read for listings, shown or not"},
         {&metrics->sweeping, IMP_METRIC_GAUGE, "sweeping",
          "1: expiry runs; 0: stopped because of the clock"},
     };
@@ -302,6 +304,7 @@ static imp_status jobs_start(imp_self *self, const void *block, void **instance,
     jobs->run = name_run();
     jobs->started_ticks = imp_ticks();
     jobs->loop_count = imp_loop_count();
+    jobs->view_looks = VIEW_LOOKS_MAX;
     copy_settings(&jobs->settings, conf);
     jobs->lines = calloc(jobs->loop_count, sizeof(struct device_line *));
     jobs->submissions = submissions_new();

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Queues and jobs in a running server: verbs, hold, quarantine, release, cancel, kill -9."""
+import json
 import os
 import socket
 
@@ -91,6 +92,27 @@ class Jobs(ServerTest):
             lpd.sendall(b"\2hold\n")
             self.assertNotEqual(lpd.recv(1), b"\0")
         self.assertEqual(self.jobs("--all"), [])
+
+    def test_a_long_list_is_shown_in_pages(self):
+        for number in range(12):
+            self.print_job(number)
+        status, out, err = self.server.ctl_run("job", "list", "--limit", "5")
+        self.assertEqual((status, err), (0, ""))
+        self.assertIn("there are more jobs: go on with --after 5", out)
+        seen, after = [], []
+        while True:
+            status, out, err = self.server.ctl_run("--json", "job", "list", "--limit", "5", *after)
+            self.assertEqual(status, 0)
+            page = [job["job-id"] for job in json.loads(out)]
+            seen += page
+            if "there are more" not in err:
+                break
+            self.assertEqual(len(page), 5)
+            after = ["--after", str(page[-1])]
+        self.assertEqual(seen, list(range(1, 13)))
+        self.assertNotIn("more", self.ctl("job", "list", "--limit", "12"))
+        self.assertIn("no number", self.refused("job", "list", "--limit", "0"))
+        self.assertIn("no job '99'", self.refused("job", "list", "--after", "99"))
 
     def test_release_asks_for_proof(self):
         self.print_job(1)

@@ -161,6 +161,7 @@ typedef struct imp_job_view {
     uint32_t document_count;
     int64_t received, expires; /* imp_now(); expires 0 = never */
     const char *last_device;   /* name of the device of its last delivery, "" when none */
+    uint64_t sequence;         /* the order in which jobs came; for imp_job_filter's `after` */
 } imp_job_view;
 
 typedef struct imp_job_filter {
@@ -169,6 +170,7 @@ typedef struct imp_job_filter {
     bool include_final; /* completed, canceled, aborted too */
     bool only_mine;     /* only what the viewer owns */
     uint32_t limit;     /* 0 = 1,000 */
+    uint64_t after;     /* only jobs that came after the one of this sequence; 0: from the first */
 } imp_job_filter;
 
 /* Argument of hook `job.view`: a hook may only take away. */
@@ -409,8 +411,11 @@ static inline void imp_job_acknowledged(imp_self *self, const imp_id *job)
     imp_service_leave(&call);
 }
 
-/* Visits jobs in the order of their sequence until `visit` answers false. What a view shows is
- * decided by the viewer and hook `job.view`; strings are valid during the visit. Any thread but the
+/* Visits jobs in the order of their sequence until `visit` answers false or the filter's limit is met:
+ * then go on `after` the last one seen. What a view shows is decided by the viewer and hook `job.view`;
+ * strings are valid during the visit. A queue may hold hundreds of thousands of jobs, and the work grows
+ * with those that are looked at: from a loop, call it in imp_work(). A long listing reads several
+ * transactions, so a job that ends meanwhile may be missing; none comes twice. Any thread but the
  * writer. */
 static inline imp_status imp_job_list(imp_self *self, const imp_viewer *viewer,
                                       const imp_job_filter *filter,
