@@ -166,7 +166,8 @@ static struct ending ending_of(const struct delivery *delivery, const Job *job)
     if (job->was_hold)
         return (struct ending){job->is_doubted ? JOB_RETURN_DOUBTED : JOB_RETURN,
                                DELIVERY_NOT_STARTED, "none"};
-    if (delivery->is_document_corrupt || (limit != 0 && job->attempts >= (uint64_t)limit))
+    if (delivery->is_denied || delivery->is_document_corrupt ||
+        (limit != 0 && job->attempts >= (uint64_t)limit))
         return (struct ending){JOB_GIVE_UP, DELIVERY_NOT_STARTED, "none"};
     return (struct ending){JOB_RETRY, DELIVERY_NOT_STARTED, "none"};
 }

@@ -12,6 +12,7 @@
 #include "modules/jobs/jobs-delivery.h"
 #include "modules/jobs/jobs-line.h"
 #include "modules/jobs/jobs-queue.h"
+#include "modules/jobs/jobs-terms.h"
 
 struct delivery;
 
@@ -75,7 +76,8 @@ struct delivery {
     uint64_t bytes_sent;
     int64_t last_sign; /* imp_ticks() of the transport's last call */
     bool has_first_byte, is_sent, is_in_trouble, is_finished;
-    bool is_document_lost, is_document_corrupt;
+    bool is_document_lost, is_document_corrupt, is_denied;
+    struct release_terms *terms; /* of a direct job that hooks were asked about */
     bool is_cancel_asked, is_cancel_by_operator;
     struct jobs_actor canceler; /* who asked last */
     bool is_lost;               /* its lease is over and its transport did not stop */

@@ -147,6 +147,9 @@ void delivery_free(struct delivery *delivery)
         imp_wipe(delivery->personal->job_name, strlen(delivery->personal->job_name));
         record_free(delivery->personal);
     }
+    if (delivery->terms != NULL)
+        terms_free(delivery->terms);
+    free(delivery->terms);
     free(delivery->documents);
     imp_unpin(delivery->jobs->self, "delivery");
     free(delivery);
@@ -301,6 +304,49 @@ void delivery_start(struct delivery *delivery)
     delivery_commit_end(delivery);
 }
 
+/* ---- hooks of a direct job ---- */
+
+static void end_unstarted(struct delivery *delivery)
+{
+    delivery->outcome = IMP_DELIVERY_NOT_STARTED;
+    delivery_commit_end(delivery);
+}
+
+static void hooks_answered(imp_status status, const imp_error *error, void *arg)
+{
+    struct delivery *delivery = arg;
+    if (delivery->is_lost) { /* the hooks took longer than its lease */
+        delivery_give_back(delivery);
+        return;
+    }
+    if (status == IMP_OK) {
+        delivery->info.ticket = delivery->terms->argument.ticket;
+        delivery_start(delivery);
+        return;
+    }
+    if (error != NULL)
+        delivery->error = *error;
+    /* A refusal is final, and a question too, for nobody is there; a module's own troubles pass. */
+    delivery->is_denied = status == IMP_DENIED || status == IMP_INVALID;
+    end_unstarted(delivery);
+}
+
+/* What a person released has been through the hooks before its claim; a direct job comes by here. */
+static void ask_hooks(struct delivery *delivery)
+{
+    struct release_terms *terms = delivery->terms = calloc(1, sizeof *terms);
+    imp_status status = IMP_LIMIT;
+    if (terms == NULL)
+        imp_error_set(&delivery->error, status, "not enough memory to ask about a job");
+    else if ((status = terms_init(terms, NULL, &delivery->error)) == IMP_OK)
+        status = terms_describe(terms, delivery->job, &delivery->device, &delivery->error);
+    if (status == IMP_OK)
+        imp_hook_ask(delivery->jobs->self, "job.release", &terms->argument, hooks_answered,
+                     delivery);
+    else
+        end_unstarted(delivery);
+}
+
 void line_claimed(struct device_line *line, struct claim *claim)
 {
     struct jobs *jobs = line->jobs;
@@ -340,13 +386,14 @@ void line_claimed(struct device_line *line, struct claim *claim)
     delivery->reading = UINT32_MAX;
     line->running = delivery;
     delivery->word = imp_sent_begin(record_id_get(delivery->record->id));
+    delivery->last_sign = imp_ticks();
     imp_status status = load(delivery, &delivery->error);
-    if (status == IMP_OK) {
+    if (status != IMP_OK)
+        end_unstarted(delivery);
+    else if (!delivery->job->was_hold && imp_hook_count("job.release") != 0)
+        ask_hooks(delivery);
+    else
         delivery_start(delivery);
-        return;
-    }
-    delivery->outcome = IMP_DELIVERY_NOT_STARTED;
-    delivery_commit_end(delivery);
 }
 
 /* ---- canceling ---- */

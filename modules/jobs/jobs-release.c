@@ -5,6 +5,7 @@
  */
 #include "modules/jobs/jobs-release.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,17 +13,16 @@
 #include "modules/jobs/jobs-delivery.h"
 #include "modules/jobs/jobs-line.h"
 #include "modules/jobs/jobs-queue.h"
+#include "modules/jobs/jobs-terms.h"
 
 struct release {
     struct jobs *jobs;
     imp_id job, delivery, claimed_at; /* claimed_at: the device that has it already */
     imp_session session;
     imp_device device;
-    imp_ticket change;
-    imp_ticket_value values[IMP_TICKET_VALUES_MAX];
-    char *strings; /* of the values */
+    struct release_terms terms; /* what the hooks are given and say */
     bool by_delegate, is_condemned;
-    imp_job_release_argument argument;
+    void (*asked)(const imp_release_question *question, void *arg);
     void (*done)(imp_status status, const imp_id *delivery, const imp_error *error, void *arg);
     void *arg;
     struct jobs_write write;
@@ -32,7 +32,7 @@ static void release_end(struct release *release, imp_status status, const imp_er
 {
     release->done(status, status == IMP_OK ? &release->delivery : NULL, error, release->arg);
     imp_unpin(release->jobs->self, "release");
-    free(release->strings);
+    terms_free(&release->terms);
     free(release);
 }
 
@@ -104,12 +104,13 @@ static imp_status release_tx(imp_tx *tx, void *arg, imp_error *error)
         .place_kind = "device",
         .place = release->device.id,
     };
+    imp_ticket change = {release->terms.change, release->terms.change_count};
     struct delivery_plan plan = {
         .id = release->delivery,
         .device = release->device.id,
         .releaser = release->session.principal,
         .session = release->session.id,
-        .change = &release->change,
+        .change = &change,
     };
     release->claimed_at = (imp_id){{0}};
     release->is_condemned = false;
@@ -130,6 +131,9 @@ static imp_status release_tx(imp_tx *tx, void *arg, imp_error *error)
 
 static void refused(struct release *release, imp_status status, imp_error *error)
 {
+    char detail[sizeof "asks=" + IMP_RELEASE_WORD_MAX] = "";
+    if (release->terms.is_asked)
+        snprintf(detail, sizeof detail, "asks=%s", release->terms.question.id);
     imp_audit_event event = {
         .size = sizeof event,
         .action = "job.release",
@@ -139,10 +143,12 @@ static void refused(struct release *release, imp_status status, imp_error *error
         .object_kind = "job",
         .object = release->job,
         .result = status,
-        .detail = "",
+        .detail = detail,
     };
     status = name_device(release, status, error);
     imp_audit_append(release->jobs->self, &event, NULL, NULL);
+    if (release->terms.is_asked && release->asked != NULL)
+        release->asked(&release->terms.question, release->arg);
     release_end(release, status, error);
 }
 
@@ -163,6 +169,8 @@ static void release_done(imp_status status, const imp_error *error, void *arg)
 static void hook_answered(imp_status status, const imp_error *error, void *arg)
 {
     struct release *release = arg;
+    /* A hook that asks and then says otherwise has asked nothing. */
+    release->terms.is_asked = release->terms.is_asked && status != IMP_OK;
     if (status != IMP_OK) {
         imp_error copy = {0};
         if (error != NULL)
@@ -181,27 +189,6 @@ static void hook_answered(imp_status status, const imp_error *error, void *arg)
 }
 
 /* ---- the call ---- */
-
-static bool copy_change(struct release *release, const imp_ticket *change)
-{
-    size_t total = 1;
-    uint32_t count = change->count < IMP_TICKET_VALUES_MAX ? change->count : IMP_TICKET_VALUES_MAX;
-    for (uint32_t i = 0; i < count; i++)
-        total += strlen(change->values[i].name) + strlen(change->values[i].value) + 2;
-    char *at = release->strings = malloc(total);
-    if (at == NULL)
-        return false;
-    for (uint32_t i = 0; i < count; i++) {
-        size_t name = strlen(change->values[i].name) + 1;
-        size_t value = strlen(change->values[i].value) + 1;
-        release->values[i] = (imp_ticket_value){.layer = IMP_TICKET_RELEASER, .source = "releaser"};
-        release->values[i].name = memcpy(at, change->values[i].name, name);
-        release->values[i].value = memcpy(at + name, change->values[i].value, value);
-        at += name + value;
-    }
-    release->change = (imp_ticket){release->values, count};
-    return true;
-}
 
 static imp_status look(struct release *release, const imp_release_request *request,
                        imp_error *error)
@@ -227,6 +214,9 @@ static imp_status look(struct release *release, const imp_release_request *reque
     if ((status = imp_store_read_begin(jobs->self, &tx, error)) != IMP_OK)
         return status;
     status = check(release, tx, &job, error);
+    if (status == IMP_OK)
+        status = terms_describe(&release->terms, job, &release->device, error);
+    release->terms.argument.session = &release->session;
     imp_store_read_end(tx);
     return status;
 }
@@ -247,24 +237,17 @@ void release_job(struct jobs *jobs, const imp_release_request *request,
     release->jobs = jobs;
     release->job = request->job;
     release->delivery = imp_id_new();
+    release->asked = request->asked;
     release->done = done;
     release->arg = arg;
     imp_status status;
     if (atomic_load(&jobs->is_draining))
         status = imp_error_set(&error, IMP_UNAVAILABLE, "the server is going down");
-    else if (!copy_change(release, &request->change))
-        status = imp_error_set(&error, IMP_LIMIT, "not enough memory to release a job");
-    else
+    else if ((status = terms_init(&release->terms, request, &error)) == IMP_OK)
         status = look(release, request, &error);
     if (status != IMP_OK) {
         refused(release, status, &error);
         return;
     }
-    release->argument = (imp_job_release_argument){
-        .size = sizeof release->argument,
-        .job = release->job,
-        .device = release->device.id,
-        .session = &release->session,
-    };
-    imp_hook_ask(jobs->self, "job.release", &release->argument, hook_answered, release);
+    imp_hook_ask(jobs->self, "job.release", &release->terms.argument, hook_answered, release);
 }

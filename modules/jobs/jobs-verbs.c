@@ -3,6 +3,7 @@
 #include "modules/jobs/jobs-verbs.h"
 
 #include <imprimatur/control.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -231,6 +232,8 @@ struct release_verb {
     imp_device device;
     char *user;
     imp_id session;
+    bool is_asked;
+    imp_error question; /* how to answer it */
 };
 
 static void release_verb_end(struct release_verb *verb, imp_status status, const imp_error *error)
@@ -251,7 +254,50 @@ static void released(imp_status status, const imp_id *delivery, const imp_error 
                         imp_id_format(verb->job, text), verb->device.name,
                         imp_id_format(*delivery, id));
     }
-    release_verb_end(verb, status, error);
+    release_verb_end(verb, status, verb->is_asked ? &verb->question : error);
+}
+
+/* The question as an object, for programs; what to do with it as the reason of the refusal. */
+static void release_asks(const imp_release_question *question, void *arg)
+{
+    struct release_verb *verb = arg;
+    char choices[IMP_RELEASE_CHOICES_MAX * (IMP_RELEASE_WORD_MAX + 2) + 1] = "";
+    size_t used = 0;
+    for (uint32_t i = 0; i < question->choice_count; i++)
+        used += (size_t)snprintf(choices + used, sizeof choices - used, "%s%s", i == 0 ? "" : ", ",
+                                 question->choices[i]);
+    imp_row_begin(verb->request, true);
+    imp_field_text(verb->request, "question", question->id);
+    imp_field_text(verb->request, "text", question->text);
+    imp_field_text(verb->request, "choices", choices);
+    verb->is_asked = true;
+    imp_error_set(&verb->question, IMP_DENIED,
+                  "there is a question: release again with --answer %s=CHOICE", question->id);
+}
+
+/* "QUESTION=CHOICE" of each --answer, cut in place in `text`. */
+static imp_status release_answers(imp_request *request, char *text, size_t size,
+                                  imp_release_answer answers[IMP_RELEASE_ANSWERS_MAX],
+                                  uint32_t *count, imp_error *error)
+{
+    const char *value;
+    *count = 0;
+    for (uint32_t i = 0; (value = imp_request_value(request, "answer", i)) != NULL; i++) {
+        size_t length = strlen(value) + 1;
+        const char *equals = strchr(value, '=');
+        if (equals == NULL || i == IMP_RELEASE_ANSWERS_MAX || length > size)
+            return imp_error_set(error, IMP_INVALID,
+                                 equals == NULL ? "'%s' is no answer: --answer QUESTION=CHOICE"
+                                                : "'%s' is one answer too many",
+                                 value);
+        memcpy(text, value, length);
+        text[equals - value] = '\0';
+        answers[i] = (imp_release_answer){.question = text, .choice = text + (equals - value) + 1};
+        text += length;
+        size -= length;
+        (*count)++;
+    }
+    return IMP_OK;
 }
 
 static void authenticated(imp_status status, const imp_session *session, const imp_error *error,
@@ -263,11 +309,23 @@ static void authenticated(imp_status status, const imp_session *session, const i
         return;
     }
     verb->session = session->id;
+    char text[IMP_RELEASE_ANSWERS_MAX * 2 * (IMP_RELEASE_WORD_MAX + 1)];
+    imp_release_answer answers[IMP_RELEASE_ANSWERS_MAX];
+    uint32_t answer_count;
+    imp_error wrong = {0};
+    status = release_answers(verb->request, text, sizeof text, answers, &answer_count, &wrong);
+    if (status != IMP_OK) {
+        release_verb_end(verb, status, &wrong);
+        return;
+    }
     imp_release_request request = {
         .size = sizeof request,
         .job = verb->job,
         .device = verb->device.id,
         .session = session->id,
+        .answers = answers,
+        .answer_count = answer_count,
+        .asked = release_asks,
     };
     release_job(verb->jobs, &request, released, verb);
 }
@@ -457,9 +515,9 @@ static const imp_verb_spec verbs[] = {
     {.size = sizeof(imp_verb_spec),
      .words = "job release",
      .arguments = "JOB",
-     .options = "device=DEVICE card user=USER",
+     .options = "device=DEVICE card user=USER answer=QUESTION=CHOICE",
      .help = "release a held job at a device, as the person whose card and PIN, or password, are "
-             "read from standard input",
+             "read from standard input; --answer what a module asked about it, each question once",
      .run = job_release},
     {.size = sizeof(imp_verb_spec),
      .words = "job cancel",

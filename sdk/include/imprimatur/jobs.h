@@ -18,6 +18,7 @@
 
 #include <imprimatur/accounts.h>
 #include <imprimatur/base.h>
+#include <imprimatur/hook.h>
 #include <imprimatur/loop.h>
 #include <imprimatur/service.h>
 #include <imprimatur/store.h>
@@ -193,13 +194,81 @@ typedef struct imp_job_received_argument {
     const char *address;
 } imp_job_received_argument;
 
-/* Argument of hook `job.release` (asked before the claim). */
-typedef struct imp_job_release_argument {
+/* ---- hook `job.release` ---- */
+
+/* What a hook wants to know of the person before the job goes out. */
+typedef struct imp_release_question {
+    uint32_t size;
+    const char
+        *id; /* "MODULE.WORD", [a-z0-9.-] and at most 63 octets: names it in answers and audit */
+    const char *text;           /* the sentence that the person reads, UTF-8 */
+    const char *const *choices; /* words that answer it, each as `id` is */
+    uint32_t choice_count;      /* 1..IMP_RELEASE_CHOICES_MAX */
+} imp_release_question;
+
+#define IMP_RELEASE_CHOICES_MAX 16u
+#define IMP_RELEASE_ANSWERS_MAX 16u
+#define IMP_RELEASE_WORD_MAX 63u
+
+/* What the person said to a question. */
+typedef struct imp_release_answer {
+    const char *question; /* its id */
+    const char *choice;
+} imp_release_answer;
+
+typedef struct imp_job_release_argument imp_job_release_argument;
+
+struct imp_release_ops { /* called through the functions below */
+    uint32_t size;
+    imp_hook_answer (*ask)(imp_job_release_argument *argument, const imp_release_question *question,
+                           uint32_t *choice, imp_error *error);
+    imp_status (*change)(imp_job_release_argument *argument, imp_ticket_layer layer,
+                         const char *name, const char *value, imp_error *error);
+};
+
+/* Argument of hook `job.release`, asked before the claim. A hook allows (IMP_HOOK_CONTINUE), denies
+ * (IMP_HOOK_REFUSE with the reason), asks the person (imp_release_ask) or changes the ticket
+ * (imp_release_change). All hooks are asked anew at each release of the job, also when the person answers
+ * a question; what they changed before is forgotten then. */
+struct imp_job_release_argument {
     uint32_t size;
     imp_id job;
     imp_id device;
-    const imp_session *session; /* NULL: a direct queue */
-} imp_job_release_argument;
+    const imp_session *session;   /* NULL: a direct queue; nobody is there to be asked */
+    uint32_t device_capabilities; /* IMP_DEVICE_* */
+    imp_queue_release queue_release;
+    imp_id queue;
+    imp_id owner_id; /* zero: unknown */
+    uint64_t document_bytes;
+    uint32_t document_count;
+    imp_ticket
+        ticket; /* as the delivery would have it: one value a name, earlier hooks' changes in it */
+    const struct imp_release_ops *ops;
+};
+
+/* Asks the person, who answers by releasing once more with a choice: `imprimctl job release ... --answer
+ * ID=CHOICE`. IMP_HOOK_CONTINUE: *choice is the index of what was answered, go on. Anything else: the
+ * hook's answer, to be returned at once (or handed to imp_hook_resume); the person reads the question. At
+ * a direct queue that refuses the job. Any number of hooks may ask, one question at a time. On the loop of
+ * the hook's run. */
+static inline imp_hook_answer imp_release_ask(imp_job_release_argument *argument,
+                                              const imp_release_question *question,
+                                              uint32_t *choice, imp_error *error)
+{
+    return argument->ops->ask(argument, question, choice, error);
+}
+
+/* Changes one value of this delivery's ticket; the job's own stays. `layer` is IMP_TICKET_RULE (what a rule
+ * of the house says) or IMP_TICKET_RELEASER (what the person chose, which wins); within a layer the last
+ * change wins. `name` is an IPP attribute name, `value` UTF-8 of 1 to 255 octets without control
+ * characters; both are copied. IMP_INVALID for what is not, IMP_LIMIT beyond IMP_TICKET_VALUES_MAX changes.
+ * On the loop of the hook's run. */
+static inline imp_status imp_release_change(imp_job_release_argument *argument,
+                                            imp_ticket_layer layer, const char *name,
+                                            const char *value, imp_error *error)
+{
+    return argument->ops->change(argument, layer, name, value, error);
+}
 
 /* ---- release ---- */
 
@@ -209,6 +278,11 @@ typedef struct imp_release_request {
     imp_id device;
     imp_id session;    /* who releases; must be valid and own the job or be its delegate */
     imp_ticket change; /* layer releaser; may be empty */
+    const imp_release_answer *answers; /* to questions of an earlier try */
+    uint32_t answer_count;
+    /* A hook asks something, which the answers do not say: called before `done`, with its `arg`, on the
+     * same loop. Strings are valid during the call. May be NULL: the error of `done` holds it as text. */
+    void (*asked)(const imp_release_question *question, void *arg);
 } imp_release_request;
 
 /* ---- deliveries, for transports ---- */
@@ -458,7 +532,9 @@ static inline void imp_job_cancel(imp_self *self, const imp_id *job, const imp_v
 
 /* Releases a held job at a device: asks hook `job.release`, claims the job (a second release is
  * refused with IMP_BUSY: "already printing at ..."), and hands the delivery to the device's transport.
- * `done` is called once on the calling loop when the claim is durable or was refused. Loop threads. */
+ * When a hook asks a question, `asked` is called and `done` says IMP_DENIED: release again, with the
+ * person's choice among the answers. `done` is called once on the calling loop when the claim is durable
+ * or was refused. Everything in the request is copied. Loop threads. */
 static inline void imp_job_release(imp_self *self, const imp_release_request *request,
                                    void (*done)(imp_status status, const imp_id *delivery,
                                                 const imp_error *error, void *arg),
