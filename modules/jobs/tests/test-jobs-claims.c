@@ -12,6 +12,7 @@
 #include "core/time.h"
 #include "modules/jobs/jobs-line.h"
 #include "modules/jobs/jobs-record.h"
+#include "modules/jobs/spool-private.h"
 #include "modules/jobs/tests/jobs-fixture.h"
 
 static struct jobs_fixture fx;
@@ -191,6 +192,43 @@ static void a_start_passes_over_many_bad_rows(void **state)
     }
     fixture_restart(&fx);
     assert_int_equal(fixture_situation(&fx, running), JOB_UNCERTAIN);
+    assert_int_equal(fixture_count(&fx, fx.jobs->tables.line), 0);
+}
+
+/* It would hold up its queue until it expires. */
+static void a_document_that_does_not_open_is_given_up_by_a_direct_queue(void **state)
+{
+    (void)state;
+    imp_tx *tx;
+    imp_cursor *cursor;
+    imp_bytes at;
+    uint8_t key[64];
+    char buffer[100];
+    imp_error error = {0};
+    imp_status status;
+    imp_id held = held_and_released(), direct = fixture_job(&fx, "direct", "alice");
+    for (uint32_t i = 0; i < 2; i++) {
+        size_t length = 0;
+        fixture_until(fx.delivery_count == i + 1);
+        imp_table *documents = fx.jobs->spool->table_doc;
+        assert_int_equal(imp_store_read_begin(fx.self, &tx, NULL), IMP_OK);
+        assert_int_equal(imp_cursor_open(tx, documents, (imp_bytes){"", 0}, &cursor), IMP_OK);
+        for (uint32_t j = 0; j <= i; j++) /* the first one's job keeps its document */
+            assert_int_equal(imp_cursor_next(cursor, &at, NULL), IMP_OK);
+        assert_true(at.length <= sizeof key);
+        memcpy(key, at.data, length = at.length);
+        imp_cursor_close(cursor);
+        imp_store_read_end(tx);
+        fixture_garble(&fx, documents, key, length);
+        while ((status = imp_delivery_read(fx.deliveries[i], 0, buffer, sizeof buffer, &length,
+                                           &error)) == IMP_BUSY)
+            fixture_settle(&fx);
+        assert_int_equal(status, IMP_CORRUPT);
+        imp_delivery_finish(fx.deliveries[i], IMP_DELIVERY_NOT_STARTED, &error);
+        fixture_settle(&fx);
+    }
+    assert_int_equal(fixture_situation(&fx, held), JOB_HELD); /* its owner sees it, and decides */
+    assert_int_equal(fixture_situation(&fx, direct), JOB_ABORTED);
     assert_int_equal(fixture_count(&fx, fx.jobs->tables.line), 0);
 }
 
@@ -477,6 +515,7 @@ int main(void)
         TEST(any_number_of_bad_rows_is_passed_over),
         TEST(a_start_passes_over_bad_rows),
         TEST(a_start_passes_over_many_bad_rows),
+        TEST(a_document_that_does_not_open_is_given_up_by_a_direct_queue),
         TEST(the_pass_after_a_restore_ends_in_spite_of_bad_rows),
         TEST(a_job_that_can_not_be_swept_keeps_no_other),
         TEST(more_bad_jobs_than_a_sweep_notes_keep_no_other),
