@@ -77,6 +77,7 @@ struct delivery {
     int64_t last_sign; /* imp_ticks() of the transport's last call */
     bool has_first_byte, is_sent, is_in_trouble, is_finished;
     bool is_document_lost, is_document_corrupt, is_denied;
+    bool is_offered;             /* a transport may have it */
     struct release_terms *terms; /* of a direct job that hooks were asked about */
     bool is_cancel_asked, is_cancel_by_operator;
     struct jobs_actor canceler; /* who asked last */

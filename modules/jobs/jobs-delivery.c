@@ -287,6 +287,7 @@ void delivery_start(struct delivery *delivery)
     struct jobs *jobs = delivery->jobs;
     bool has_transport = false;
     delivery->last_sign = imp_ticks();
+    delivery->is_offered = true;
     imp_at_hand(IMP_AT_HAND_DELIVERY, delivery->info.id);
     imp_error error = {0};
     imp_status status = offer(delivery, &has_transport, &error);
@@ -327,7 +328,8 @@ static void hooks_answered(imp_status status, const imp_error *error, void *arg)
     if (error != NULL)
         delivery->error = *error;
     /* A refusal is final, and a question too, for nobody is there; a module's own troubles pass. */
-    delivery->is_denied = status == IMP_DENIED || status == IMP_INVALID;
+    delivery->is_denied =
+        status == IMP_DENIED || status == IMP_INVALID || status == IMP_UNSUPPORTED;
     end_unstarted(delivery);
 }
 

@@ -85,10 +85,11 @@ static void take_away(void *arg)
             imp_id_format(delivery->info.id, id), delivery->transport);
     delivery->is_lost = true;
     /* Whatever it has said: a transport that is silent may send yet. */
-    delivery->outcome = IMP_DELIVERY_UNCERTAIN;
+    delivery->outcome = delivery->is_offered ? IMP_DELIVERY_UNCERTAIN : IMP_DELIVERY_NOT_STARTED;
     if (delivery->error.status == IMP_OK)
         imp_error_set(&delivery->error, IMP_TIMEOUT,
-                      "its transport gave no sign of life and did not stop");
+                      delivery->is_offered ? "its transport gave no sign of life and did not stop"
+                                           : "a module did not say whether it may be printed");
     delivery_commit_end(delivery);
 }
 

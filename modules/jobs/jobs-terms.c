@@ -135,7 +135,7 @@ static imp_hook_answer hook_asks(imp_job_release_argument *argument,
 {
     struct release_terms *terms = (struct release_terms *)argument;
     if (!is_question(question)) {
-        imp_error_set(error, IMP_INVALID, "a module asks what is no question");
+        imp_error_set(error, IMP_UNSUPPORTED, "a module asks what is no question");
         return IMP_HOOK_REFUSE;
     }
     for (uint32_t i = 0; i < terms->answer_count; i++) {

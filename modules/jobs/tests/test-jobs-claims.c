@@ -466,6 +466,52 @@ static void late_evidence_does_not_wait_for_a_transport_that_hangs(void **state)
     end(0, IMP_DELIVERY_UNCONFIRMED);
 }
 
+static imp_hook_run *hanging;
+static uint32_t asked;
+
+static imp_hook_answer hang(imp_self *self, void *instance, imp_hook_run *run, void *argument,
+                            imp_error *error)
+{
+    const imp_job_release_argument *release = argument;
+    (void)self;
+    (void)instance;
+    (void)error;
+    assert_null(release->session);
+    assert_int_equal(release->queue_release, IMP_QUEUE_DIRECT);
+    assert_int_equal(release->document_bytes, 100);
+    hanging = run;
+    asked++;
+    return IMP_HOOK_SUSPEND;
+}
+
+/* No transport has the job yet, so it is tried again, and the late answer is nobody's. */
+static void a_hook_that_hangs_holds_up_no_direct_queue(void **state)
+{
+    (void)state;
+    imp_error error = {0};
+    imp_hook_spec spec = {
+        .size = sizeof spec, .point = "job.release", .phase = IMP_PHASE_POLICY, .function = hang};
+    time_freeze_for_test(imp_now(), imp_ticks());
+    assert_int_equal(imp_hook_add(fx.stand_ins, &spec, &error), IMP_OK);
+    asked = 0;
+    imp_id job = fixture_job(&fx, "direct", "alice");
+    fixture_until(asked == 1);
+    imp_hook_run *first = hanging;
+    for (uint32_t i = 0; i < 5; i++)
+        pass(150 * IMP_SECOND);
+    assert_int_equal(asked, 1);
+    pass(11 * IMP_SECOND);
+    pass(1 * IMP_SECOND);
+    assert_int_equal(asked, 2);
+    imp_hook_resume(first, IMP_HOOK_CONTINUE, NULL);
+    fixture_settle(&fx);
+    assert_int_equal(fx.delivery_count, 0);
+    imp_hook_resume(hanging, IMP_HOOK_CONTINUE, NULL);
+    fixture_until(fx.delivery_count == 1);
+    end(0, IMP_DELIVERY_CONFIRMED);
+    assert_int_equal(fixture_situation(&fx, job), JOB_CONFIRMED);
+}
+
 static void a_claim_that_nobody_holds_lapses(void **state)
 {
     (void)state;
@@ -527,6 +573,7 @@ int main(void)
         TEST(a_delivery_is_taken_from_a_transport_that_hangs),
         TEST(a_finish_while_the_loss_is_committed_is_no_second_end),
         TEST(late_evidence_does_not_wait_for_a_transport_that_hangs),
+        TEST(a_hook_that_hangs_holds_up_no_direct_queue),
         TEST(a_claim_that_nobody_holds_lapses),
         TEST(a_step_of_the_clock_takes_no_claim),
     };
