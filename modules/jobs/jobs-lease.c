@@ -127,40 +127,51 @@ static void look_on_loop(void *arg)
     delivery_each_on_loop(arg, check_lease);
 }
 
+static void forgive(struct delivery *delivery)
+{
+    delivery->last_sign = imp_ticks();
+    renew(delivery);
+}
+
+static void forgive_on_loop(void *arg)
+{
+    delivery_each_on_loop(arg, forgive);
+}
+
 static void lapsed(struct jobs *jobs)
 {
     jobs->is_lapsing = false;
 }
 
-/* Claims that their holders have not renewed. The store's times are of the wall clock: after a step of it
- * the holders that are alive renew first, and the next look finds the others. */
-static void look_for_lapsed(struct jobs *jobs)
+static void look(void *arg)
 {
+    struct jobs *jobs = arg;
     int64_t wall = imp_now(), ticks = imp_ticks(), interval = look_interval(jobs);
-    int64_t step = (wall - jobs->lease_wall) - (ticks - jobs->lease_ticks);
-    bool is_steady = jobs->lease_wall == 0 || (step < interval / 2 && step > -interval / 2);
+    int64_t passed = ticks - jobs->lease_ticks, step = wall - jobs->lease_wall - passed;
+    /* A process that was kept from running has seen no sign of anybody. */
+    bool was_away = passed >= 2 * interval;
     jobs->lease_wall = wall;
     jobs->lease_ticks = ticks;
-    if (!is_steady || jobs->is_lapsing || atomic_load(&jobs->is_draining))
+    for (uint32_t i = 0; i < jobs->loop_count; i++) {
+        if (jobs_post(jobs, imp_loop_at(i), was_away ? forgive_on_loop : look_on_loop, jobs) !=
+            IMP_OK)
+            return;
+    }
+    /* Claims that their holders have not renewed. The store's times are of the wall clock: after a step of
+     * it, or when we were away, those that are alive renew first, and the next look finds the others. */
+    if (was_away || step >= interval / 2 || step <= -interval / 2 || jobs->is_lapsing ||
+        atomic_load(&jobs->is_draining))
         return;
     jobs->is_lapsing = true;
     if (!delivery_end_lapsed(jobs, wall - interval, lapsed))
         jobs->is_lapsing = false;
 }
 
-static void look(void *arg)
-{
-    struct jobs *jobs = arg;
-    for (uint32_t i = 0; i < jobs->loop_count; i++) {
-        if (jobs_post(jobs, imp_loop_at(i), look_on_loop, jobs) != IMP_OK)
-            break;
-    }
-    look_for_lapsed(jobs);
-}
-
 void leases_reconfigure(struct jobs *jobs)
 {
     imp_timer_cancel(jobs->lease_timer);
+    jobs->lease_wall = imp_now();
+    jobs->lease_ticks = imp_ticks();
     jobs->lease_timer = imp_timer_start(jobs->self, look_interval(jobs), true, look, jobs);
 }
 

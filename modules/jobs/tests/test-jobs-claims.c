@@ -466,6 +466,21 @@ static void late_evidence_does_not_wait_for_a_transport_that_hangs(void **state)
     end(0, IMP_DELIVERY_UNCONFIRMED);
 }
 
+static void a_process_that_was_stopped_blames_no_transport(void **state)
+{
+    (void)state;
+    time_freeze_for_test(imp_now(), imp_ticks());
+    imp_id job = held_and_released();
+    imp_delivery_first_byte(fx.deliveries[0]);
+    pass(5000 * IMP_SECOND); /* clock and ticks went on, nobody ran */
+    pass(1 * IMP_SECOND);
+    assert_int_equal(fx.cancels, 0);
+    assert_int_equal(fixture_situation(&fx, job), JOB_SENDING);
+    for (uint32_t i = 0; i < 5; i++)
+        pass(150 * IMP_SECOND); /* from here on it is silent */
+    assert_int_equal(fx.cancels, 1);
+}
+
 static imp_hook_run *hanging;
 static uint32_t asked;
 
@@ -573,6 +588,7 @@ int main(void)
         TEST(a_delivery_is_taken_from_a_transport_that_hangs),
         TEST(a_finish_while_the_loss_is_committed_is_no_second_end),
         TEST(late_evidence_does_not_wait_for_a_transport_that_hangs),
+        TEST(a_process_that_was_stopped_blames_no_transport),
         TEST(a_hook_that_hangs_holds_up_no_direct_queue),
         TEST(a_claim_that_nobody_holds_lapses),
         TEST(a_step_of_the_clock_takes_no_claim),
