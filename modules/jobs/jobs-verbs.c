@@ -275,6 +275,8 @@ static void release_asks(const imp_release_question *question, void *arg)
                   "there is a question: release again with --answer %s=CHOICE", question->id);
 }
 
+#define ANSWERS_TEXT_MAX (IMP_RELEASE_ANSWERS_MAX * 2u * (IMP_RELEASE_WORD_MAX + 1u))
+
 /* "QUESTION=CHOICE" of each --answer, cut in place in `text`. */
 static imp_status release_answers(imp_request *request, char *text, size_t size,
                                   imp_release_answer answers[IMP_RELEASE_ANSWERS_MAX],
@@ -309,7 +311,7 @@ static void authenticated(imp_status status, const imp_session *session, const i
         return;
     }
     verb->session = session->id;
-    char text[IMP_RELEASE_ANSWERS_MAX * 2 * (IMP_RELEASE_WORD_MAX + 1)];
+    char text[ANSWERS_TEXT_MAX];
     imp_release_answer answers[IMP_RELEASE_ANSWERS_MAX];
     uint32_t answer_count;
     imp_error wrong = {0};
@@ -373,6 +375,14 @@ static void job_release(imp_self *self, void *instance, imp_request *request)
                       device == NULL ? "name the device: --device DEVICE"
                                      : "say who releases: --card or --user USER, one of the two");
         imp_request_finish(request, IMP_INVALID, &error);
+        return;
+    }
+    /* What is wrong in the command line is said before anybody looks for a card. */
+    char text[ANSWERS_TEXT_MAX];
+    imp_release_answer answers[IMP_RELEASE_ANSWERS_MAX];
+    uint32_t answer_count;
+    if (release_answers(request, text, sizeof text, answers, &answer_count, &error) != IMP_OK) {
+        imp_request_finish(request, error.status, &error);
         return;
     }
     if (!take_job(jobs, request, &job))
