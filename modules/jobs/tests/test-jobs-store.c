@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The way of jobs through the store: intake, views, release, deliveries, cancel, expiry, restart. */
+/* The way of jobs through the store: intake, release, deliveries, cancel, expiry, restart. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,7 +14,6 @@
 #include "core/loop.h"
 #include "core/time.h"
 #include "modules/jobs/jobs-queue.h"
-#include "modules/jobs/jobs-submission.h"
 #include "modules/jobs/spool-private.h"
 #include "modules/jobs/tests/jobs-fixture.h"
 
@@ -267,161 +265,6 @@ static void a_job_of_unknown_size_ends_at_the_bound_of_its_queue(void **state)
     assert_int_equal(imp_intake_write(intake, block, sizeof block, &error), IMP_OK);
     assert_int_equal(imp_intake_write(intake, block, sizeof block, &error), IMP_LIMIT);
     imp_intake_abandon(intake);
-}
-
-/* ---- one submission, one job ---- */
-
-static void a_retry_after_a_lost_acknowledgement_is_the_same_job(void **state)
-{
-    (void)state;
-    struct fixture_submit submit = {
-        .queue = "hold", .user = "alice", .submission = "cfA1", .size = 9};
-    struct fixture_answer first = fixture_submit(&fx, &submit);
-    assert_int_equal(first.status, IMP_OK);
-    fixture_restart(&fx); /* the acknowledgement was never written */
-    struct fixture_answer again = fixture_submit(&fx, &submit);
-    assert_true(again.result.is_retry);
-    assert_true(imp_id_equal(first.result.id, again.result.id));
-    assert_int_equal(first.result.job_id, again.result.job_id);
-    assert_int_equal(fixture_queue_jobs(&fx, "hold"), 1);
-    submit.size = 10; /* another document is another job */
-    assert_false(fixture_submit(&fx, &submit).result.is_retry);
-    assert_int_equal(fixture_queue_jobs(&fx, "hold"), 2);
-}
-
-static void a_submission_after_an_acknowledgement_is_a_new_job(void **state)
-{
-    (void)state;
-    struct fixture_submit submit = {
-        .queue = "hold", .user = "alice", .submission = "cfA1", .size = 9};
-    struct fixture_answer first = fixture_submit(&fx, &submit);
-    assert_false(fixture_submit(&fx, &submit).result.is_retry); /* not yet acknowledged, same run */
-    fixture_service()->acknowledged(fx.self, &first.result.id);
-    assert_false(fixture_submit(&fx, &submit).result.is_retry);
-    assert_int_equal(fixture_queue_jobs(&fx, "hold"), 3);
-    atomic_store(&fx.jobs->settings.acknowledge_grace, 0); /* written long ago, or never */
-    assert_true(fixture_submit(&fx, &submit).result.is_retry);
-    assert_int_equal(fixture_queue_jobs(&fx, "hold"), 3);
-}
-
-static void acknowledged_rows_go_in_a_later_commit_and_old_ones_are_no_retry(void **state)
-{
-    (void)state;
-    struct fixture_submit submit = {.queue = "hold", .user = "alice", .submission = "s", .size = 9};
-    struct fixture_answer first = fixture_submit(&fx, &submit);
-    assert_int_equal(fixture_count(&fx, fx.jobs->tables.submission), 1);
-    fixture_service()->acknowledged(fx.self, &first.result.id);
-    fixture_job(&fx, "hold", "alice");
-    assert_int_equal(fixture_count(&fx, fx.jobs->tables.submission), 0);
-    fixture_submit(&fx, &submit);
-    time_freeze_for_test(imp_now() + 301 * IMP_SECOND, imp_ticks() + 301 * IMP_SECOND);
-    fixture_restart(&fx);
-    assert_false(fixture_submit(&fx, &submit).result.is_retry);
-}
-
-static void what_was_acknowledged_once_is_no_retry_of_an_older_look(void **state)
-{
-    (void)state;
-    struct fixture_submit submit = {.queue = "hold", .user = "alice", .submission = "s", .size = 9};
-    time_freeze_for_test(imp_now(), imp_ticks());
-    atomic_store(&fx.jobs->settings.acknowledge_grace, 2 * IMP_SECOND);
-    struct fixture_answer first = fixture_submit(&fx, &submit); /* its acknowledgement is lost */
-    time_freeze_for_test(imp_now() + 3 * IMP_SECOND, imp_ticks() + 3 * IMP_SECOND);
-    struct fixture_answer again = fixture_submit(&fx, &submit);
-    assert_true(again.result.is_retry);
-    fixture_service()->acknowledged(fx.self, &first.result.id);
-    /* From here on the person prints the same thing anew, twice and quickly. */
-    assert_false(fixture_submit(&fx, &submit).result.is_retry);
-    assert_false(fixture_submit(&fx, &submit).result.is_retry);
-    assert_int_equal(fixture_queue_jobs(&fx, "hold"), 3);
-}
-
-#define OTHERS (2 * SUBMISSION_BATCH) /* more rows than one commit takes out */
-
-static void submit_others(imp_id others[OTHERS])
-{
-    for (uint32_t i = 0; i < OTHERS; i++) {
-        char name[8];
-        snprintf(name, sizeof name, "o%u", i);
-        struct fixture_submit submit = {
-            .queue = "hold", .user = "alice", .submission = name, .size = 9};
-        others[i] = fixture_submit(&fx, &submit).result.id;
-    }
-}
-
-static void acknowledge_all(const imp_id others[OTHERS])
-{
-    for (uint32_t i = 0; i < OTHERS; i++)
-        fixture_service()->acknowledged(fx.self, &others[i]);
-}
-
-static void of_two_that_look_the_same_the_newer_answers_a_retry(void **state)
-{
-    (void)state;
-    struct fixture_submit submit = {.queue = "hold", .user = "alice", .submission = "s", .size = 9};
-    imp_id others[OTHERS];
-    time_freeze_for_test(imp_now(), imp_ticks());
-    atomic_store(&fx.jobs->settings.acknowledge_grace, 2 * IMP_SECOND);
-    submit_others(others);
-    assert_int_equal(fixture_submit(&fx, &submit).status, IMP_OK);
-    time_freeze_for_test(imp_now() + 1 * IMP_SECOND, imp_ticks() + 1 * IMP_SECOND);
-    struct fixture_answer second = fixture_submit(&fx, &submit);
-    assert_false(second.result.is_retry);
-    time_freeze_for_test(imp_now() + 1 * IMP_SECOND, imp_ticks() + 1 * IMP_SECOND);
-    fixture_service()->acknowledged(fx.self, &second.result.id);
-    acknowledge_all(others);
-    /* The first one's acknowledgement is late by now, but the client has got the second's. */
-    assert_false(fixture_submit(&fx, &submit).result.is_retry);
-    assert_int_equal(fixture_queue_jobs(&fx, "hold"), OTHERS + 3);
-}
-
-static void an_acknowledged_job_of_an_earlier_run_is_no_retry(void **state)
-{
-    (void)state;
-    struct fixture_submit submit = {.queue = "hold", .user = "alice", .submission = "s", .size = 9};
-    struct fixture_answer first = fixture_submit(&fx, &submit);
-    imp_id others[OTHERS];
-    fixture_restart(&fx);
-    assert_true(fixture_submit(&fx, &submit).result.is_retry);
-    submit_others(others);
-    fixture_service()->acknowledged(fx.self, &first.result.id);
-    acknowledge_all(others);
-    assert_false(fixture_submit(&fx, &submit).result.is_retry);
-}
-
-static void a_row_of_submissions_that_can_not_be_read_stops_no_intake(void **state)
-{
-    (void)state;
-    uint8_t hash[IMP_HASH_SIZE];
-    struct fixture_submit submit = {.queue = "hold", .user = "alice", .submission = "s", .size = 9};
-    for (int is_acknowledged = 0; is_acknowledged < 2; is_acknowledged++) {
-        struct fixture_answer first = fixture_submit(&fx, &submit);
-        imp_tx *tx;
-        imp_status status;
-        assert_int_equal(imp_store_read_begin(fx.self, &tx, NULL), IMP_OK);
-        Job *job = job_load(fx.jobs, tx, &first.result.id, &status);
-        assert_int_equal(job->submission.len, sizeof hash);
-        memcpy(hash, job->submission.data, sizeof hash);
-        imp_store_read_end(tx);
-        fixture_garble(&fx, fx.jobs->tables.submission, hash, sizeof hash);
-        if (is_acknowledged)
-            fixture_service()->acknowledged(fx.self, &first.result.id);
-        assert_int_equal(fixture_submit(&fx, &submit).status, IMP_OK);
-        fixture_job(&fx, "hold", "alice");
-    }
-}
-
-static void acknowledged_rows_are_taken_out_at_the_end(void **state)
-{
-    (void)state;
-    struct fixture_submit submit = {.queue = "hold", .user = "alice", .submission = "s", .size = 9};
-    imp_id others[OTHERS];
-    submit_others(others);
-    fixture_submit(&fx, &submit); /* this one never is */
-    acknowledge_all(others);
-    fixture_drain(&fx);
-    fixture_settle(&fx);
-    assert_int_equal(fixture_count(&fx, fx.jobs->tables.submission), 1);
 }
 
 /* ---- release ---- */
@@ -754,174 +597,6 @@ static void a_cancel_is_answered_when_the_document_is_shredded(void **state)
     }
 }
 
-/* ---- views ---- */
-
-struct seen {
-    uint32_t count, named, owned, last_position;
-    bool in_order;
-};
-
-static bool see(const imp_job_view *view, void *arg)
-{
-    struct seen *seen = arg;
-    seen->in_order = seen->in_order && view->position == seen->last_position + 1;
-    seen->last_position = view->position;
-    seen->count++;
-    seen->named += view->job_name[0] != '\0' ? 1 : 0;
-    seen->owned += imp_id_is_zero(view->owner_id) ? 0 : 1;
-    return true;
-}
-
-static struct seen list(const imp_viewer *viewer, const imp_job_filter *filter)
-{
-    struct seen seen = {.in_order = true};
-    imp_error error;
-    assert_int_equal(
-        fixture_service()->job_list(fx.self, fx.self, viewer, filter, see, &seen, &error), IMP_OK);
-    return seen;
-}
-
-static void a_view_shows_what_its_viewer_may_see(void **state)
-{
-    (void)state;
-    for (int i = 0; i < 3; i++) {
-        fixture_job(&fx, "hold", "alice");
-        fixture_job(&fx, "hold", "bob");
-    }
-    imp_job_filter filter = {.size = sizeof filter, .queue = "hold"};
-    imp_viewer nobody = {.size = sizeof nobody, .user_name = "alice", .address = "192.0.2.9"};
-    imp_viewer proved = nobody, alice = {.size = sizeof alice, .principal = fx.alice};
-    imp_viewer administrator = {.size = sizeof administrator, .is_administrator = true};
-    proved.host_is_proof = true;
-    struct seen seen = list(&nobody, &filter);
-    assert_true(seen.count == 6 && seen.named == 0 && seen.owned == 0 && seen.in_order);
-    seen = list(&proved, &filter);
-    assert_true(seen.count == 6 && seen.named == 3 && seen.owned == 3);
-    seen = list(&alice, &filter);
-    assert_true(seen.count == 6 && seen.named == 3 && seen.owned == 3);
-    seen = list(&administrator, &filter);
-    assert_true(seen.count == 6 && seen.named == 0 && seen.owned == 6);
-    filter.only_mine = true;
-    seen = list(&alice, &filter);
-    assert_true(seen.count == 3 && seen.last_position == 5);
-    filter = (imp_job_filter){.size = sizeof filter, .limit = 4};
-    assert_int_equal(list(&administrator, &filter).count, 4);
-}
-
-static void ended_jobs_are_listed_when_asked_for(void **state)
-{
-    (void)state;
-    imp_viewer administrator = {.size = sizeof administrator, .is_administrator = true};
-    imp_job_filter filter = {.size = sizeof filter, .queue = "hold"};
-    imp_id job = fixture_job(&fx, "hold", "alice");
-    fixture_job(&fx, "direct", "alice");
-    assert_int_equal(fixture_cancel(&fx, job, &administrator).status, IMP_OK);
-    assert_int_equal(list(&administrator, &filter).count, 0);
-    filter.include_final = true;
-    assert_int_equal(list(&administrator, &filter).count, 1);
-    filter.queue = NULL;
-    assert_int_equal(list(&administrator, &filter).count, 2);
-}
-
-struct page {
-    uint32_t count;
-    uint64_t sequences[16];
-    uint32_t positions[16];
-};
-
-static bool see_page(const imp_job_view *view, void *arg)
-{
-    struct page *page = arg;
-    assert_true(page->count < 16);
-    page->sequences[page->count] = view->sequence;
-    page->positions[page->count++] = view->position;
-    return true;
-}
-
-static int64_t rows_read; /* for the page before */
-
-static struct page list_page(const imp_viewer *viewer, const imp_job_filter *filter)
-{
-    struct page page = {0};
-    imp_error error;
-    rows_read = -imp_metric_value(fx.jobs->metrics.view_rows);
-    assert_int_equal(
-        fixture_service()->job_list(fx.self, fx.self, viewer, filter, see_page, &page, &error),
-        IMP_OK);
-    rows_read += imp_metric_value(fx.jobs->metrics.view_rows);
-    for (uint32_t i = 1; i < page.count; i++)
-        assert_true(page.sequences[i] > page.sequences[i - 1]);
-    return page;
-}
-
-/* A listing that takes several transactions, or that its caller cuts, is the same listing. */
-static void a_listing_goes_on_where_it_ended(void **state)
-{
-    (void)state;
-    imp_viewer administrator = {.size = sizeof administrator, .is_administrator = true};
-    fixture_queue(&fx, &(struct fixture_queue){.name = "other"});
-    for (int i = 0; i < 4; i++) {
-        fixture_job(&fx, "hold", "alice");
-        fixture_job(&fx, "other", "bob");
-    }
-    for (uint32_t looks = 1; looks <= 9; looks++) {
-        imp_job_filter filter = {.size = sizeof filter};
-        fx.jobs->view_looks = looks;
-        for (int final = 0; final < 2; final++) {
-            filter.include_final = final == 1;
-            filter.after = 0;
-            struct page page = list_page(&administrator, &filter);
-            assert_int_equal(page.count, 8);
-            for (uint32_t i = 0; i < 8; i++)
-                assert_int_equal(page.positions[i], i / 2 + 1); /* each in its own queue */
-            filter.after = page.sequences[4];
-            struct page rest = list_page(&administrator, &filter);
-            assert_int_equal(rest.count, 3);
-            assert_int_equal(rest.sequences[0], page.sequences[5]);
-            assert_int_equal(rest.positions[0], 3);
-        }
-        filter.queue = "other";
-        filter.after = UINT64_MAX;
-        assert_int_equal(list_page(&administrator, &filter).count, 0);
-    }
-}
-
-/* Who sends ten jobs to a queue of 100,000 looks at ten. */
-static void ones_own_jobs_are_found_by_an_index(void **state)
-{
-    (void)state;
-    imp_viewer proved = {.size = sizeof proved,
-                         .user_name = "stranger",
-                         .address = "192.0.2.9",
-                         .host_is_proof = true};
-    imp_viewer alice = {.size = sizeof alice, .principal = fx.alice};
-    imp_viewer administrator = {.size = sizeof administrator, .is_administrator = true};
-    imp_job_filter filter = {.size = sizeof filter, .queue = "hold", .only_mine = true};
-    imp_id jobs[9];
-    for (int i = 0; i < 9; i++)
-        jobs[i] = fixture_job(&fx, "hold", i % 3 == 0 ? "alice" : i % 3 == 1 ? "bob" : "stranger");
-    struct page page = list_page(&proved, &filter);
-    assert_int_equal(page.count, 3);
-    assert_int_equal(rows_read, 3);
-    assert_int_equal(page.positions[2], 9);
-    assert_int_equal(fixture_count(&fx, fx.jobs->tables.submitted), 9);
-    page = list_page(&alice, &filter);
-    assert_int_equal(page.count, 3);
-    assert_int_equal(rows_read, 3);
-    assert_int_equal(page.positions[1], 4);
-    proved.principal = fx.alice; /* by both proofs, each job once */
-    proved.user_name = "alice";
-    assert_int_equal(list_page(&proved, &filter).count, 3);
-    proved.user_name = "stranger";
-    assert_int_equal(list_page(&proved, &filter).count, 6);
-    assert_int_equal(fixture_cancel(&fx, jobs[0], &administrator).status, IMP_OK);
-    assert_int_equal(list_page(&proved, &filter).count, 5);
-    assert_int_equal(fixture_count(&fx, fx.jobs->tables.submitted), 8);
-    filter.include_final = true;
-    assert_int_equal(list_page(&proved, &filter).count, 6);
-    assert_int_equal(list_page(&alice, &filter).count, 3);
-}
-
 /* ---- time ---- */
 
 static void sweep(int64_t ahead)
@@ -1036,14 +711,6 @@ int main(void)
         TEST(a_write_that_the_store_refuses_is_answered_later),
         TEST(a_queue_that_is_removed_during_an_upload_takes_no_job),
         TEST(a_job_of_unknown_size_ends_at_the_bound_of_its_queue),
-        TEST(a_retry_after_a_lost_acknowledgement_is_the_same_job),
-        TEST(a_submission_after_an_acknowledgement_is_a_new_job),
-        TEST(acknowledged_rows_go_in_a_later_commit_and_old_ones_are_no_retry),
-        TEST(what_was_acknowledged_once_is_no_retry_of_an_older_look),
-        TEST(of_two_that_look_the_same_the_newer_answers_a_retry),
-        TEST(an_acknowledged_job_of_an_earlier_run_is_no_retry),
-        TEST(a_row_of_submissions_that_can_not_be_read_stops_no_intake),
-        TEST(acknowledged_rows_are_taken_out_at_the_end),
         TEST(a_released_job_is_printed_once_and_shredded),
         TEST(only_owner_and_delegate_may_release),
         TEST(a_device_prints_one_job_at_a_time_in_order),
@@ -1058,10 +725,6 @@ int main(void)
         TEST(only_proof_of_ownership_cancels),
         TEST(jobs_in_a_line_and_on_a_device_can_be_canceled),
         TEST(a_cancel_is_answered_when_the_document_is_shredded),
-        TEST(a_view_shows_what_its_viewer_may_see),
-        TEST(ended_jobs_are_listed_when_asked_for),
-        TEST(a_listing_goes_on_where_it_ended),
-        TEST(ones_own_jobs_are_found_by_an_index),
         TEST(held_jobs_expire_and_their_traces_go_in_time),
         TEST(kept_documents_go_when_their_time_is_over),
         TEST(a_clock_that_jumps_expires_nothing_until_confirmed),
