@@ -131,9 +131,7 @@ void cancel_job(struct jobs *jobs, const imp_id *id, const imp_viewer *viewer,
     cancel->jobs = jobs;
     cancel->job = *id;
     cancel->by_operator = !is_owner;
-    cancel->actor = (struct jobs_actor){.principal = viewer->principal, .place_kind = ""};
-    if (actor != NULL)
-        cancel->actor = *actor;
+    cancel->actor = actor != NULL ? *actor : jobs_actor_at(viewer->principal, viewer->address);
     cancel->done = done;
     cancel->arg = arg;
     cancel->write = (struct jobs_write){

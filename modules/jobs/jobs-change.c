@@ -399,6 +399,16 @@ imp_status job_set_owner_tx(struct jobs *jobs, imp_tx *tx, Job *job, imp_id owne
 
 /* ---- audit ---- */
 
+struct jobs_actor jobs_actor_at(imp_id principal, const char *address)
+{
+    struct jobs_actor actor = {.principal = principal, .place_kind = ""};
+    if (address != NULL && address[0] != '\0') {
+        actor.place_kind = "address";
+        imp_text_clean(actor.address, sizeof actor.address, address, strlen(address));
+    }
+    return actor;
+}
+
 imp_status job_audit_tx(struct jobs *jobs, imp_tx *tx, const char *action, imp_id job,
                         const struct jobs_actor *actor, imp_status result, imp_error *error,
                         const char *detail, ...)
@@ -418,6 +428,7 @@ imp_status job_audit_tx(struct jobs *jobs, imp_tx *tx, const char *action, imp_i
         .has_actor_uid = actor->has_uid,
         .place_kind = actor->place_kind == NULL ? "" : actor->place_kind,
         .place = actor->place,
+        .address = actor->address,
         .object_kind = "job",
         .object = job,
         .result = result,

@@ -9,6 +9,8 @@
 #ifndef JOBS_CHANGE_H
 #define JOBS_CHANGE_H
 
+#include <imprimatur/network.h>
+
 #include "modules/jobs/jobs-module.h"
 #include "modules/jobs/jobs-record.h"
 #include "modules/jobs/jobs-states.h"
@@ -70,7 +72,10 @@ struct jobs_actor {
     uint32_t uid; /* of an administrator at the control socket */
     const char *place_kind;
     imp_id place;
+    char address[IMP_NETWORK_TEXT_SIZE]; /* with place_kind "address"; "" when local */
 };
+/* One who came over the network. `address` may be NULL. */
+struct jobs_actor jobs_actor_at(imp_id principal, const char *address);
 /* Appends "job.ACTION" to the trail in the same transaction. `detail` may be NULL. */
 imp_status job_audit_tx(struct jobs *jobs, imp_tx *tx, const char *action, imp_id job,
                         const struct jobs_actor *actor, imp_status result, imp_error *error,

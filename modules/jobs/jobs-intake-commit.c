@@ -157,7 +157,7 @@ static imp_status commit_tx(imp_tx *tx, void *arg, imp_error *error)
 {
     struct intake *intake = arg;
     struct jobs *jobs = intake->jobs;
-    struct jobs_actor actor = {.principal = intake->owner, .place_kind = ""};
+    struct jobs_actor actor = jobs_actor_at(intake->owner, intake->address);
     TicketValue rows[2 * IMP_TICKET_VALUES_MAX], *pointers[2 * IMP_TICKET_VALUES_MAX];
     uint8_t submitter[INTAKE_SUBMITTER_SIZE];
     uint64_t sequence = 0;

@@ -9,6 +9,7 @@ import time
 
 from harness.damage import tear_row
 from harness.deadline import scale
+from harness.lpd import submit
 from harness.site import PrintTest
 
 
@@ -112,3 +113,18 @@ class Audit(PrintTest):
         self.assertEqual([line["event"] for line in lines], list(range(1, len(whole) + 1)))
         self.assertIn("imprimatur_audit_events_unreadable_total 2",
                       server.ctl_run("metrics")[1])
+
+    def test_a_job_from_the_network_names_its_address_until_that_is_erased(self):
+        server = self.server
+        submit(server.port("lpr", "lpd"), b"content")
+        self.only_job(server)
+
+        def place():
+            [event] = server.ctl("audit", "list", "--action", "job.receive")
+            return event["place-kind"], event["place"]
+        self.assertEqual(place(), ("address", "127.0.0.1"))
+        server.ctl("audit", "forget", "127.0.0.1")
+        kind, text = place()
+        self.assertEqual(kind, "address")
+        self.assertRegex(text, "^[0-9a-f]{32}$")
+        server.ctl("audit", "verify")
