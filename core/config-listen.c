@@ -6,6 +6,7 @@
 #include "core/config-private.h"
 
 #include <arpa/inet.h>
+#include <imprimatur/network.h>
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -83,36 +84,19 @@ static const uint8_t v4_mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF};
 
 imp_status config_parse_network(const char *text, struct config_network *network)
 {
-    char host[INET6_ADDRSTRLEN];
-    const char *slash = strchr(text, '/');
-    size_t length = slash == NULL ? strlen(text) : (size_t)(slash - text);
-    struct config_network made = {.prefix = 128};
-    uint32_t bits = 0, most = 128;
-    if (length >= sizeof host)
-        return IMP_INVALID;
-    memcpy(host, text, length);
-    host[length] = '\0';
-    if (inet_pton(AF_INET, host, made.bytes + 12) == 1) {
+    struct config_network made = {.prefix = 0};
+    imp_network parsed;
+    imp_status status = imp_network_parse(text, &parsed, NULL);
+    if (status != IMP_OK)
+        return status;
+    if (parsed.family == 4) {
         memcpy(made.bytes, v4_mapped, sizeof v4_mapped);
-        most = 32;
-    } else if (inet_pton(AF_INET6, host, made.bytes) != 1) {
-        return IMP_INVALID;
+        memcpy(made.bytes + sizeof v4_mapped, parsed.prefix, 4);
+        made.prefix = (uint8_t)(8 * sizeof v4_mapped + parsed.length);
+    } else {
+        memcpy(made.bytes, parsed.prefix, sizeof made.bytes);
+        made.prefix = parsed.length;
     }
-    if (slash != NULL) {
-        const char *p = slash + 1;
-        size_t digits = strspn(p, "0123456789");
-        if (digits == 0 || digits > 3 || p[digits] != '\0')
-            return IMP_INVALID;
-        for (; *p != '\0'; p++)
-            bits = bits * 10 + (uint32_t)(*p - '0');
-        if (bits > most)
-            return IMP_INVALID;
-        made.prefix = (uint8_t)(bits + (128 - most));
-    }
-    /* "10.1.2.3/8" is more likely a slip than a way to write 10.0.0.0/8. */
-    for (uint32_t bit = made.prefix; bit < 128; bit++)
-        if ((made.bytes[bit / 8] & (0x80u >> (bit % 8))) != 0)
-            return IMP_INVALID;
     *network = made;
     return IMP_OK;
 }

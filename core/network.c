@@ -32,9 +32,11 @@ imp_status imp_network_parse(const char *text, imp_network *network, imp_error *
         goto bad;
     long bits = family_bits(network->family);
     if (slash != NULL) {
-        char *end;
-        bits = strtol(slash + 1, &end, 10);
-        if (slash[1] < '0' || slash[1] > '9' || *end != '\0' || bits > family_bits(network->family))
+        size_t digits = strspn(slash + 1, "0123456789");
+        if (digits == 0 || digits > 3 || slash[1 + digits] != '\0')
+            goto bad;
+        bits = strtol(slash + 1, NULL, 10);
+        if (bits > family_bits(network->family))
             goto bad;
     }
     if (network->family == 6 && bits >= 96 &&

@@ -63,7 +63,8 @@ static void test_what_is_no_network_is_refused(void **state)
                                         "192.0.2.0/2x",
                                         "::/ 7",
                                         "1.2.3.4/99999999999999999999",
-                                        "192.0.2.0/+8"};
+                                        "192.0.2.0/+8",
+                                        "192.0.2.0/0024"};
     imp_network result;
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         assert_int_equal(imp_network_parse(wrong[i], &result, NULL), IMP_INVALID);
