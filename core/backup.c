@@ -104,9 +104,10 @@ static imp_status write_all(struct attempt *attempt, MDB_dbi dbi, enum backup_fr
     return status;
 }
 
-static imp_status write_table(struct attempt *attempt, const char *name,
-                              const struct store_table_record *record, imp_error *error)
+static imp_status write_table(void *arg, const char *name, const struct store_table_record *record,
+                              imp_error *error)
 {
+    struct attempt *attempt = arg;
     uint8_t bytes[2 + STORE_TABLE_NAME_MAX + 16];
     uint8_t total[8];
     uint64_t number = 0;
@@ -143,29 +144,8 @@ static imp_status write_table(struct attempt *attempt, const char *name,
     }
     attempt->report->tables++;
     attempt->report->records += count;
+    IMP_CRASH_POINT("backup.table-written");
     return status;
-}
-
-static imp_status write_tables(struct attempt *attempt, imp_error *error)
-{
-    imp_cursor *cursor = NULL;
-    imp_bytes key, value;
-    imp_status status =
-        imp_cursor_open(attempt->tx, attempt->store->table_list, (imp_bytes){NULL, 0}, &cursor);
-    while (status == IMP_OK && (status = imp_cursor_next(cursor, &key, &value)) == IMP_OK) {
-        char name[STORE_TABLE_NAME_MAX];
-        struct store_table_record record;
-        if (key.length >= sizeof name || store_table_record_read(value, &record) != IMP_OK) {
-            status = imp_error_set(error, IMP_CORRUPT, "the list of tables is damaged");
-            break;
-        }
-        memcpy(name, key.data, key.length);
-        name[key.length] = '\0';
-        status = write_table(attempt, name, &record, error);
-        IMP_CRASH_POINT("backup.table-written");
-    }
-    imp_cursor_close(cursor);
-    return status == IMP_NOT_FOUND ? IMP_OK : status;
 }
 
 static imp_status write_end(struct attempt *attempt, imp_error *error)
@@ -208,7 +188,7 @@ static imp_status try_once(struct attempt *attempt, int fd, imp_error *error)
             status = write_all(attempt, attempt->store->keys->dbi, BACKUP_KEY, &key_count, error);
         }
         if (status == IMP_OK) {
-            status = write_tables(attempt, error);
+            status = store_table_each(attempt->tx, write_table, attempt, error);
         }
         imp_store_read_end(attempt->tx);
     }

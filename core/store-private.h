@@ -188,6 +188,10 @@ struct store_table_record {
     uint32_t schema, flags;
 };
 imp_status store_table_record_read(imp_bytes bytes, struct store_table_record *record);
+/* Calls `visit` for every table that the store knows, in the order of their names, until it fails. */
+typedef imp_status (*store_table_visit)(void *arg, const char *name,
+                                        const struct store_table_record *record, imp_error *error);
+imp_status store_table_each(imp_tx *tx, store_table_visit visit, void *arg, imp_error *error);
 
 /* ---- changes ---- */
 

@@ -62,6 +62,31 @@ imp_status store_table_record_read(imp_bytes bytes, struct store_table_record *r
     return reader.is_failed || record->schema == 0 ? IMP_CORRUPT : IMP_OK;
 }
 
+imp_status store_table_each(imp_tx *tx, store_table_visit visit, void *arg, imp_error *error)
+{
+    imp_cursor *cursor = NULL;
+    imp_bytes key, value;
+    imp_status status = imp_cursor_open(tx, tx->store->table_list, (imp_bytes){NULL, 0}, &cursor);
+    while (status == IMP_OK) {
+        status = imp_cursor_next(cursor, &key, &value);
+        if (status != IMP_OK) {
+            status = status == IMP_NOT_FOUND ? IMP_OK : status; /* behind the last */
+            break;
+        }
+        char name[STORE_TABLE_NAME_MAX];
+        struct store_table_record record;
+        if (key.length >= sizeof name || store_table_record_read(value, &record) != IMP_OK) {
+            status = imp_error_set(error, IMP_CORRUPT, "the list of tables is damaged");
+            break;
+        }
+        memcpy(name, key.data, key.length);
+        name[key.length] = '\0';
+        status = visit(arg, name, &record, error);
+    }
+    imp_cursor_close(cursor);
+    return status;
+}
+
 static imp_status write_record(imp_tx *tx, const imp_table *table, uint32_t schema, uint32_t flags)
 {
     uint8_t bytes[8];
@@ -245,40 +270,32 @@ imp_status store_table_declare(struct store *store, imp_self *self, const char *
 
 /* ---- as found ---- */
 
+static imp_status open_found(void *arg, const char *name, const struct store_table_record *record,
+                             imp_error *error)
+{
+    imp_tx *tx = arg;
+    imp_table *table = store_table_handle(tx->store, name, record->flags);
+    if (table == NULL) {
+        return imp_error_set(error, IMP_LIMIT, "too many tables (%u)", STORE_TABLES_MAX);
+    }
+    imp_status status = open_in(tx, table, error);
+    if (!table->is_open) {
+        table->schema = record->schema;
+        table->flags = record->flags;
+    }
+    return status;
+}
+
 static imp_status open_all_in(imp_tx *tx, void *arg, imp_error *error)
 {
-    struct store *store = arg;
-    imp_cursor *cursor = NULL;
-    imp_bytes key, value;
-    tx->changes++;
-    imp_status status = imp_cursor_open(tx, store->table_list, (imp_bytes){NULL, 0}, &cursor);
-    while (status == IMP_OK && (status = imp_cursor_next(cursor, &key, &value)) == IMP_OK) {
-        char name[STORE_TABLE_NAME_MAX];
-        struct store_table_record record;
-        if (key.length >= sizeof name || store_table_record_read(value, &record) != IMP_OK) {
-            status = imp_error_set(error, IMP_CORRUPT, "the list of tables is damaged");
-            break;
-        }
-        memcpy(name, key.data, key.length);
-        name[key.length] = '\0';
-        imp_table *table = store_table_handle(store, name, record.flags);
-        if (table == NULL) {
-            status = imp_error_set(error, IMP_LIMIT, "too many tables (%u)", STORE_TABLES_MAX);
-            break;
-        }
-        status = open_in(tx, table, error);
-        if (!table->is_open) {
-            table->schema = record.schema;
-            table->flags = record.flags;
-        }
-    }
-    imp_cursor_close(cursor);
-    return status == IMP_NOT_FOUND ? IMP_OK : status;
+    (void)arg;
+    tx->changes++; /* to be committed, or the handles are forgotten */
+    return store_table_each(tx, open_found, tx, error);
 }
 
 imp_status store_table_open_all(struct store *store, imp_error *error)
 {
-    return open_by(store, NULL, open_all_in, store, error);
+    return open_by(store, NULL, open_all_in, NULL, error);
 }
 
 /* ---- the SDK ---- */
