@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "core/exec-report.h"
 #include "core/packet.h"
 #include "core/sandbox.h"
 
@@ -108,25 +109,7 @@ static _Noreturn void child_run(const struct spawner_program *program,
         execve(program->path, arguments, environ);
         imp_error_set(&error, IMP_IO, "cannot start %s: %s", program->name, strerror(errno));
     }
-    ssize_t written = write(report, &error, sizeof error);
-    _exit(written == (ssize_t)sizeof error ? 126 : 127);
-}
-
-/* Waits until the child has become its program (the pipe closes) or said why not. */
-static imp_status child_await(int report, imp_error *error)
-{
-    imp_error said;
-    ssize_t length;
-    do
-        length = read(report, &said, sizeof said);
-    while (length < 0 && errno == EINTR);
-    if (length == 0)
-        return IMP_OK;
-    if (length != (ssize_t)sizeof said || said.status == IMP_OK)
-        return imp_error_set(error, IMP_IO, "a child ended before it started");
-    said.message[sizeof said.message - 1] = '\0';
-    *error = said;
-    return said.status;
+    exec_report_fail(report, &error);
 }
 
 static imp_status child_start(struct spawner *spawner, const struct spawner_message *request,
@@ -152,10 +135,7 @@ static imp_status child_start(struct spawner *spawner, const struct spawner_mess
     if (child < 0) {
         status = imp_error_set(error, IMP_IO, "cannot fork: %s", strerror(fork_error));
     } else {
-        status = child_await(report[0], error);
-        if (status != IMP_OK)
-            while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
-                continue;
+        status = exec_report_await(report[0], child, "a child", EXEC_REPORT_LIMIT, error);
     }
     close(report[0]);
     if (status != IMP_OK)

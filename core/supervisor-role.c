@@ -14,9 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "core/exec-report.h"
 #include "core/supervisor-private.h"
 
 /* Variables that a role inherits: what the dynamic linker, the sanitizers, the journal and the tests
@@ -100,24 +100,7 @@ static _Noreturn void role_run(const struct role *role, const struct account *ac
         execve("/proc/self/exe", arguments, kept);
         imp_error_set(&error, IMP_IO, "cannot execute imprimd: %s", strerror(errno));
     }
-    ssize_t written = write(report, &error, sizeof error);
-    _exit(written == (ssize_t)sizeof error ? 126 : 127);
-}
-
-/* A pipe's writing end closes at execve: end of file means that the role runs. */
-static imp_status report_read(int report, imp_error *error)
-{
-    imp_error said;
-    ssize_t length;
-    do
-        length = read(report, &said, sizeof said);
-    while (length < 0 && errno == EINTR);
-    if (length == 0)
-        return IMP_OK;
-    if (length != (ssize_t)sizeof said)
-        return imp_error_set(error, IMP_IO, "a role ended before it started");
-    *error = said;
-    return said.status;
+    exec_report_fail(report, &error);
 }
 
 imp_status role_start(const struct role *role, const struct account *account, pid_t *pid,
@@ -141,11 +124,8 @@ imp_status role_start(const struct role *role, const struct account *account, pi
     } else {
         close(writing);
         writing = -1;
-        status = report_read(report[0], error);
-        if (status != IMP_OK)
-            while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
-                continue;
-        else
+        status = exec_report_await(report[0], child, role->name, EXEC_REPORT_LIMIT, error);
+        if (status == IMP_OK)
             *pid = child;
     }
     if (writing >= 0)
