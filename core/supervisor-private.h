@@ -117,6 +117,10 @@ struct role {
 imp_status role_start(const struct role *role, const struct account *account, pid_t *pid,
                       imp_error *error) IMP_MUST_CHECK;
 
+/* Waits until a child of ours has ended, and reaps it; one that has not by then is killed. True when it
+ * ended by itself. */
+bool role_await_end(pid_t pid, int64_t limit_us);
+
 /* ---- restarting (supervisor-restart.c) ---- */
 
 #define RESTART_HEALTHY_US (30 * IMP_SECOND) /* ran so long: the next death is the first again */

@@ -9,11 +9,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/exec-report.h"
@@ -132,4 +135,26 @@ imp_status role_start(const struct role *role, const struct account *account, pi
         close(writing);
     close(report[0]);
     return status;
+}
+
+bool role_await_end(pid_t pid, int64_t limit_us)
+{
+    int64_t deadline = imp_ticks() + limit_us;
+    int process = pidfd_open(pid, 0);
+    struct pollfd watch = {.fd = process, .events = POLLIN};
+    bool has_ended = false;
+    for (int64_t left = limit_us; process >= 0 && !has_ended && left > 0;
+         left = deadline - imp_ticks()) {
+        int ready = poll(&watch, 1, (int)((left + IMP_MILLISECOND - 1) / IMP_MILLISECOND));
+        if (ready < 0 && errno != EINTR)
+            break;
+        has_ended = ready > 0;
+    }
+    if (process >= 0)
+        close(process);
+    if (!has_ended)
+        kill(pid, SIGKILL);
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        continue;
+    return has_ended;
 }

@@ -41,6 +41,7 @@
 #define START_LIMIT_US (15 * 60 * IMP_SECOND) /* to ready: migrations and a large store included */
 #define EXCUSE_CAP_US (15 * 60 * IMP_SECOND)  /* most that crash_beat_excuse may ask for */
 #define STOP_SLACK_US (20 * IMP_SECOND)       /* beyond the server's own limits, then SIGKILL */
+#define SPAWNER_END_LIMIT_US (5 * IMP_SECOND) /* from the link's end, then SIGKILL */
 #define FIRST_DEATHS_MAX 5u /* deaths before the server was ever ready: then we give up */
 #define TICK_MAX_US (5 * IMP_SECOND)
 #define LINK_MESSAGES_A_TURN                                                                       \
@@ -707,8 +708,9 @@ static void finish(struct supervisor *supervisor)
     if (supervisor->spawner.pid > 0) {
         supervisor->is_stopping = true;
         process_close_link(&supervisor->spawner); /* its end of file: it ends itself */
-        while (waitpid(supervisor->spawner.pid, NULL, 0) < 0 && errno == EINTR)
-            continue;
+        if (!role_await_end(supervisor->spawner.pid, SPAWNER_END_LIMIT_US))
+            imp_log(NULL, IMP_LOG_WARNING, "spawner.killed",
+                    "pid=%d reason=\"it did not end in time\"", (int)supervisor->spawner.pid);
     }
     listen_drop(&supervisor->sockets, "");
     const int descriptors[] = {supervisor->lock_fd, supervisor->signal_fd, supervisor->key_fd,
