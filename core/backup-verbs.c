@@ -103,9 +103,10 @@ static void verb_key_status(imp_self *self, void *instance, imp_request *request
     }
     struct keyring *ring = store_keyring(store);
     struct store_stats stats;
+    char master[KEYS_MASTER_NAME_SIZE];
     store_stats_get(store, &stats);
     imp_row_begin(request, true);
-    imp_field_text(request, "master_key", keyring_master_name(ring));
+    imp_field_text(request, "master_key", keyring_master_name(ring, master));
     imp_field_id(request, "store", store_id(store));
     imp_field_integer(request, "sequence", (int64_t)stats.sequence);
     imp_field_integer(request, "sealing_key", keyring_current_id(ring));

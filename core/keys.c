@@ -19,7 +19,7 @@
 #define WRAP_NONCE_SIZE 12u
 #define WRAP_TAG_SIZE 16u
 #define WRAP_SIZE (1u + WRAP_NONCE_SIZE + KEYS_ROOT_SIZE + WRAP_TAG_SIZE)
-#define MASTER_NAME_BYTES 4u
+#define MASTER_NAME_BYTES ((KEYS_MASTER_NAME_SIZE - 1) / 2)
 #define CHECK_VALUE_BYTES 16u
 #define CHECK_SIZE (1u + MASTER_NAME_BYTES + CHECK_VALUE_BYTES)
 #define SALT_RECORD_SIZE (1u + KEYS_SALT_SIZE + 8u)
@@ -41,7 +41,7 @@ struct keyring {
     size_t secrets_size;
     bool is_locked;
     uint64_t serial;
-    char master_name[2 * MASTER_NAME_BYTES + 1];
+    char master_name[KEYS_MASTER_NAME_SIZE]; /* under the lock once the ring is open, as is check */
 
     /* While opening: records that need the master key. */
     uint8_t wrapped[KEYS_ROOT_COUNT][WRAP_SIZE];
@@ -149,7 +149,7 @@ static void derive_check(const uint8_t *master, uint8_t check[CHECK_SIZE])
               text_bytes("imprimatur master key check"), check + 1, CHECK_SIZE - 1);
 }
 
-static void master_name(const uint8_t check[CHECK_SIZE], char name[2 * MASTER_NAME_BYTES + 1])
+static void master_name(const uint8_t check[CHECK_SIZE], char name[KEYS_MASTER_NAME_SIZE])
 {
     for (size_t i = 0; i < MASTER_NAME_BYTES; i++) {
         snprintf(name + 2 * i, 3, "%02x", check[1 + i]);
@@ -360,7 +360,7 @@ imp_status keyring_open_end(struct keyring *ring, const uint8_t master[KEYS_MAST
     master_name(ring->check, ring->master_name);
     derive_check(master, check);
     if (!imp_equal_constant_time(check, ring->check, CHECK_SIZE)) {
-        char given[2 * MASTER_NAME_BYTES + 1];
+        char given[KEYS_MASTER_NAME_SIZE];
         master_name(check, given);
         return imp_error_set(error, IMP_DENIED,
                              "this store needs master key %s, but the one given is %s; put the "
@@ -435,12 +435,17 @@ imp_status keyring_salt_write(struct keyring *ring, keys_record_write write, voi
 imp_status keyring_rewrap(struct keyring *ring, const uint8_t master[KEYS_MASTER_SIZE],
                           keys_record_write write, void *arg, imp_error *error)
 {
-    imp_status status = write_wrapped(ring, master, write, arg, error);
-    if (status == IMP_OK) {
-        derive_check(master, ring->check);
-        master_name(ring->check, ring->master_name);
-    }
-    return status;
+    return write_wrapped(ring, master, write, arg, error);
+}
+
+void keyring_rewrapped(struct keyring *ring, const uint8_t master[KEYS_MASTER_SIZE])
+{
+    uint8_t check[CHECK_SIZE];
+    derive_check(master, check);
+    pthread_mutex_lock(&ring->lock);
+    memcpy(ring->check, check, sizeof check);
+    master_name(check, ring->master_name);
+    pthread_mutex_unlock(&ring->lock);
 }
 
 /* ---- use ---- */
@@ -530,9 +535,12 @@ uint64_t keyring_serial(const struct keyring *ring)
     return ring->serial;
 }
 
-const char *keyring_master_name(const struct keyring *ring)
+const char *keyring_master_name(struct keyring *ring, char name[KEYS_MASTER_NAME_SIZE])
 {
-    return ring->master_name;
+    pthread_mutex_lock(&ring->lock);
+    memcpy(name, ring->master_name, KEYS_MASTER_NAME_SIZE);
+    pthread_mutex_unlock(&ring->lock);
+    return name;
 }
 
 bool keyring_is_locked(const struct keyring *ring)

@@ -87,9 +87,11 @@ imp_status keyring_salt_write(struct keyring *ring, keys_record_write write, voi
                               imp_error *error) IMP_MUST_CHECK;
 
 /* Wraps all root keys under another master key: the records to replace go to `write`. The ring works
- * on as before. */
+ * on as before, and stands for the old master key until keyring_rewrapped() says that those records are
+ * durable. */
 imp_status keyring_rewrap(struct keyring *ring, const uint8_t master[KEYS_MASTER_SIZE],
                           keys_record_write write, void *arg, imp_error *error) IMP_MUST_CHECK;
+void keyring_rewrapped(struct keyring *ring, const uint8_t master[KEYS_MASTER_SIZE]);
 
 /* ---- using it (any thread) ---- */
 
@@ -113,8 +115,9 @@ bool keyring_count_seals(struct keyring *ring, uint64_t seals);
 uint64_t keyring_seals(const struct keyring *ring);
 /* Unique in this process: caches of derived keys compare it. */
 uint64_t keyring_serial(const struct keyring *ring);
-/* Eight hexadecimal digits that tell master keys apart and tell nothing else. */
-const char *keyring_master_name(const struct keyring *ring);
+/* Eight hexadecimal digits that tell master keys apart and tell nothing else; returns `name`. */
+#define KEYS_MASTER_NAME_SIZE 9u
+const char *keyring_master_name(struct keyring *ring, char name[KEYS_MASTER_NAME_SIZE]);
 /* False when the system refused to lock the pages (RLIMIT_MEMLOCK). */
 bool keyring_is_locked(const struct keyring *ring);
 

@@ -65,7 +65,11 @@ imp_status store_rewrap(struct store *store, const uint8_t master[KEYS_MASTER_SI
                         imp_error *error)
 {
     struct rewrap rewrap = {store, master};
-    return store_write_exclusive(store, NULL, rewrap_in, &rewrap, error);
+    imp_status status = store_write_exclusive(store, NULL, rewrap_in, &rewrap, error);
+    if (status == IMP_OK) {
+        keyring_rewrapped(store->ring, master);
+    }
+    return status;
 }
 
 /* ---- the SDK's functions that need keys ---- */

@@ -203,13 +203,20 @@ static void test_rewrapping_changes_the_master_key_and_nothing_else(void **state
     imp_error error = {.status = IMP_OK};
     uint8_t first[32], second[32];
     struct keyring *again = NULL;
+    char names[3][KEYS_MASTER_NAME_SIZE];
     assert_ok(keyring_table_key(ring, "test.a", 1, first), error);
+    keyring_master_name(ring, names[0]);
     assert_ok(keyring_rewrap(ring, other, keep, &table, &error), error);
     assert_int_equal(table.count, before.count);
+    /* The records may still be lost with their commit. */
+    assert_string_equal(keyring_master_name(ring, names[1]), names[0]);
+    keyring_rewrapped(ring, other);
+    assert_string_not_equal(keyring_master_name(ring, names[1]), names[0]);
     keyring_close(ring);
     assert_int_equal(open_ring(&table, fixture_master, &again, &error), IMP_DENIED);
     keyring_close(again);
     assert_ok(open_ring(&table, other, &again, &error), error);
+    assert_string_equal(keyring_master_name(again, names[2]), names[1]);
     assert_ok(keyring_table_key(again, "test.a", 1, second), error);
     assert_memory_equal(first, second, sizeof first);
     keyring_close(again);

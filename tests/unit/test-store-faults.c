@@ -189,6 +189,29 @@ static void test_no_space_in_a_commit_is_taken_back_whole(void **state)
     assert_true(try_all(CALL_WRITE, ENOSPC, true) > 2 * WRITES);
 }
 
+static void test_a_rewrapping_that_finds_no_space_leaves_the_old_master_key(void **state)
+{
+    (void)state;
+    static const uint8_t other[KEYS_MASTER_SIZE] = "another master key of 32 bytes!";
+    char *folder = fixture_folder();
+    char before[KEYS_MASTER_NAME_SIZE], after[KEYS_MASTER_NAME_SIZE];
+    imp_error error = {.status = IMP_OK};
+    struct store *store = fixture_open(folder, STORE_INLINE);
+    keyring_master_name(store_keyring(store), before);
+    fails_in = CALL_WRITE;
+    fails_with = ENOSPC;
+    fails_after = 1;
+    calls_seen = 0;
+    imp_status status = store_rewrap(store, other, &error);
+    fails_in = CALL_NONE;
+    assert_int_equal(status, IMP_NO_SPACE);
+    assert_string_equal(keyring_master_name(store_keyring(store), after), before);
+    store_close(store);
+    store = fixture_open(folder, STORE_INLINE);
+    store_close(store);
+    fixture_end(folder);
+}
+
 /* ---- crash points ---- */
 
 static void run_scenario(const char *folder)
@@ -285,6 +308,7 @@ int main(void)
         cmocka_unit_test(test_a_failed_write_ends_the_process_unanswered),
         cmocka_unit_test(test_a_short_write_is_gone_on_with_or_ends_the_process_unanswered),
         cmocka_unit_test(test_no_space_in_a_commit_is_taken_back_whole),
+        cmocka_unit_test(test_a_rewrapping_that_finds_no_space_leaves_the_old_master_key),
         cmocka_unit_test(test_a_kill_at_each_crash_point_can_be_gone_on_from),
     };
     return cmocka_run_group_tests_name("store-faults", tests, NULL, NULL);
