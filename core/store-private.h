@@ -68,7 +68,8 @@ struct store_closure {
     void *loop;
     struct store_sync *sync; /* of imp_store_write_sync; else NULL */
     imp_write_queue queue;
-    bool is_exclusive; /* its own transaction, not nested: opening tables, keys */
+    bool is_exclusive;     /* its own transaction, not nested: opening tables, keys */
+    bool has_seen_changes; /* ran behind changes of the same transaction, which may be taken back */
     imp_status status;
     imp_error *error; /* allocated when there is something to say */
 };

@@ -237,13 +237,24 @@ static int64_t monotonic_us(void)
     return (int64_t)now.tv_sec * IMP_SECOND + now.tv_nsec / 1000;
 }
 
-static void fail_all(struct store *store, struct store_closure *batch, uint32_t count, int code)
+/* A transaction is not kept. Whoever was refused before it changed anything keeps that answer; behind a
+ * change, a refusal may stand on what is not there any more, and only "try again" is true. */
+static void fail_all(struct store *store, struct store_closure *batch, uint32_t count,
+                     imp_status status, const imp_error *error)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (batch[i].status == IMP_OK || batch[i].has_seen_changes) {
+            set_outcome(store, &batch[i], status, error);
+        }
+    }
+}
+
+static void fail_all_code(struct store *store, struct store_closure *batch, uint32_t count,
+                          int code)
 {
     imp_error error;
     imp_status status = store_error(&error, code, "the change could not be kept");
-    for (uint32_t i = 0; i < count; i++) {
-        set_outcome(store, &batch[i], status, &error);
-    }
+    fail_all(store, batch, count, status, &error);
 }
 
 /* Commits. IMP_OK codes: 0, or a code after which surely nothing of the transaction is there. Anything
@@ -318,6 +329,7 @@ static uint32_t run_closures(struct store *store, struct store_closure *batch, u
             set_outcome(store, closure, status, &error);
             return 1;
         }
+        closure->has_seen_changes = *changes > 0;
         if (store_space_permits(store, closure->queue)) {
             run_nested(store, closure, txn, changes, &bytes, seals);
         } else {
@@ -344,7 +356,7 @@ static uint32_t run_transaction(struct store *store, struct store_closure *batch
         if (code == MDB_PANIC) {
             store_fatal(store, code, "the environment is in panic");
         }
-        fail_all(store, batch, count, code);
+        fail_all_code(store, batch, count, code);
         return count;
     }
     store->sequence = atomic_load(&store->committed_sequence) + 1;
@@ -359,14 +371,12 @@ static uint32_t run_transaction(struct store *store, struct store_closure *batch
         mdb_txn_abort(txn);
         if (status != IMP_OK) {
             ran = ran > 0 ? ran : count;
-            for (uint32_t i = 0; i < ran; i++) {
-                set_outcome(store, &batch[i], status, &error);
-            }
+            fail_all(store, batch, ran, status, &error);
         }
     } else {
         code = commit(store, txn);
         if (code != 0) {
-            fail_all(store, batch, ran, code);
+            fail_all_code(store, batch, ran, code);
         } else {
             atomic_store(&store->committed_sequence, store->sequence);
             store_log_commit(store);

@@ -189,6 +189,58 @@ static void test_no_space_in_a_commit_is_taken_back_whole(void **state)
     assert_true(try_all(CALL_WRITE, ENOSPC, true) > 2 * WRITES);
 }
 
+/* Refuses in any case, and says whether the record of its key is there. */
+static imp_status refuse_in(imp_tx *tx, void *arg, imp_error *error)
+{
+    const struct fixture_put *put = arg;
+    imp_bytes value;
+    if (imp_tx_get(tx, put->table, fixture_text(put->key), &value) == IMP_OK)
+        return imp_error_set(error, IMP_EXISTS, "%s is there", put->key);
+    return imp_error_set(error, IMP_DENIED, "%s is not there", put->key);
+}
+
+struct asked {
+    imp_write_function fn;
+    struct fixture_put put;
+    imp_status status;
+};
+
+static void answered(imp_status status, const imp_error *error, void *arg)
+{
+    struct asked *asked = (struct asked *)(void *)((char *)arg - offsetof(struct asked, put));
+    (void)error;
+    asked->status = status;
+}
+
+static void test_a_refusal_keeps_its_reason_when_the_batch_finds_no_space(void **state)
+{
+    (void)state;
+    char *folder = fixture_folder();
+    struct store *store = fixture_open(folder, STORE_MANUAL);
+    imp_table *table = fixture_table(store, "t", 0);
+    struct asked asked[] = {
+        {refuse_in, {table, "a", ""}, IMP_OK}, /* nothing was changed before it */
+        {fixture_put_in, {table, "a", "v"}, IMP_OK},
+        {refuse_in, {table, "a", ""}, IMP_OK}, /* for a record that will not be there */
+    };
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(
+            store_write(store, NULL, IMP_WRITE_CONTROL, asked[i].fn, answered, &asked[i].put),
+            IMP_OK);
+    fails_in = CALL_WRITE;
+    fails_with = ENOSPC;
+    fails_after = 1;
+    calls_seen = 0;
+    assert_true(store_run_batch(store));
+    fails_in = CALL_NONE;
+    assert_int_equal(asked[0].status, IMP_DENIED);
+    assert_int_equal(asked[1].status, IMP_NO_SPACE);
+    assert_int_equal(asked[2].status, IMP_NO_SPACE);
+    fixture_assert(store, table, "a", NULL);
+    store_close(store);
+    fixture_end(folder);
+}
+
 static void test_a_rewrapping_that_finds_no_space_leaves_the_old_master_key(void **state)
 {
     (void)state;
@@ -308,6 +360,7 @@ int main(void)
         cmocka_unit_test(test_a_failed_write_ends_the_process_unanswered),
         cmocka_unit_test(test_a_short_write_is_gone_on_with_or_ends_the_process_unanswered),
         cmocka_unit_test(test_no_space_in_a_commit_is_taken_back_whole),
+        cmocka_unit_test(test_a_refusal_keeps_its_reason_when_the_batch_finds_no_space),
         cmocka_unit_test(test_a_rewrapping_that_finds_no_space_leaves_the_old_master_key),
         cmocka_unit_test(test_a_kill_at_each_crash_point_can_be_gone_on_from),
     };
