@@ -188,23 +188,35 @@ imp_status config_default_settings(const struct config *config, const imp_module
 
 /* ---- reload ---- */
 
+static imp_status check_subject(const struct config *next, const struct config_subject *subject,
+                                imp_error *error)
+{
+    imp_error reason = {0};
+    imp_status status = IMP_OK;
+    if (subject->module->check == NULL)
+        return IMP_OK;
+    status = subject->check != NULL
+                 ? subject->check(subject, next, &reason)
+                 : subject->module->check(config_block_data(subject->next), &reason);
+    if (status == IMP_OK)
+        return IMP_OK;
+    return imp_error_set(error, status, "%s: %s", find_module(next, subject->name)->label,
+                         reason.message[0] == '\0' ? imp_status_name(status) : reason.message);
+}
+
+/* A module whose file is gone keeps what it has, until it goes with the next start. */
 static imp_status read_subject(const struct config *next, struct config_subject *subject,
                                imp_error *error)
 {
-    imp_error reason = {0};
     subject->is_enabled = config_module_is_enabled(next, subject->name);
-    imp_status status =
-        subject->is_enabled
-            ? config_module_settings(next, subject->module, subject->name, &subject->next, error)
-            : config_default_settings(next, subject->module, subject->name, &subject->next, error);
-    if (status == IMP_OK && subject->module->check != NULL) {
-        status = subject->module->check(config_block_data(subject->next), &reason);
-        if (status != IMP_OK)
-            imp_error_set(error, status, "%s: %s",
-                          subject->is_enabled ? find_module(next, subject->name)->label
-                                              : subject->name,
-                          reason.message[0] == '\0' ? imp_status_name(status) : reason.message);
+    if (!subject->is_enabled) {
+        subject->change = CONFIG_SAME;
+        return IMP_OK;
     }
+    imp_status status =
+        config_module_settings(next, subject->module, subject->name, &subject->next, error);
+    if (status == IMP_OK)
+        status = check_subject(next, subject, error);
     if (status == IMP_OK && subject->current != NULL)
         subject->change = config_block_compare(subject->current, subject->next, &subject->changed);
     return status;

@@ -149,7 +149,12 @@ struct config_subject {
     const imp_module *module; /* in: the running generation's descriptor */
     const char *name;
     const struct config_block *current;
-    struct config_block *next; /* out: owned by the caller when config_reload says IMP_OK */
+    /* in: calls module->check for `next`, with whatever has to be around a call into a module; NULL:
+     * it is just called */
+    imp_status (*check)(const struct config_subject *subject, const struct config *next,
+                        imp_error *error);
+    struct config_block *next; /* out: owned by the caller when config_reload says IMP_OK; NULL when
+                                * the module has no file any more: it keeps what it has */
     enum config_change change; /* out */
     const char *changed;       /* out: the first setting that made it so, or NULL */
     bool is_enabled;           /* out: still has its file */

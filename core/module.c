@@ -278,6 +278,19 @@ const char *module_failed_names(void)
 
 /* ---- settings while running ---- */
 
+/* The limit is the new one: whoever raised it for this module has a reason. */
+static imp_status check_settings(const struct config_subject *subject, const struct config *next,
+                                 imp_error *error)
+{
+    struct module *module = find_started(subject->name);
+    module_watch_begin(module->name, "check", config_core(next)->module_start_timeout);
+    module_call_begin(module->self);
+    imp_status status = subject->module->check(config_block_data(subject->next), error);
+    module_call_end(module->self);
+    module_watch_end();
+    return status;
+}
+
 uint32_t module_subjects(struct config_subject *subjects, uint32_t room)
 {
     uint32_t count = 0;
@@ -288,7 +301,8 @@ uint32_t module_subjects(struct config_subject *subjects, uint32_t room)
         if (count < room)
             subjects[count] = (struct config_subject){.module = &module->image.descriptor,
                                                       .name = module->name,
-                                                      .current = module->block};
+                                                      .current = module->block,
+                                                      .check = check_settings};
         count++;
     }
     return count;

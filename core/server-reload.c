@@ -98,18 +98,22 @@ static const char *or_null(const char *text)
     return text != NULL && *text != '\0' ? text : NULL;
 }
 
-/* What can still fail comes first; each of the two leaves the old in place then. */
+/* What can still fail: the log's file is opened last, since what was taken of the rest could not be
+ * given back. */
 static imp_status take_files(const struct config *next, imp_error *error)
 {
     const struct config_core *core = config_core(next);
-    imp_status status = IMP_OK;
-    if (or_null(core->tls_certificate) != NULL)
-        status = tls_check_files(core->tls_certificate, core->tls_key, error);
+    struct ssl_ctx_st *tls = NULL;
+    imp_status status =
+        tls_prepare(or_null(core->tls_certificate), or_null(core->tls_key), &tls, error);
+    if (status != IMP_OK)
+        return status;
+    status = log_open((enum log_target)core->log_target, core->log_file, config_log_level(core),
+                      (size_t)core->log_buffer, error);
     if (status == IMP_OK)
-        status = log_open((enum log_target)core->log_target, core->log_file, config_log_level(core),
-                          (size_t)core->log_buffer, error);
-    if (status == IMP_OK)
-        status = tls_reload(or_null(core->tls_certificate), or_null(core->tls_key), error);
+        tls_take(tls);
+    else
+        tls_context_free(tls);
     return status;
 }
 

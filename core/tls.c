@@ -445,18 +445,15 @@ static imp_status pair_ensure(const char *name, imp_error *error)
 }
 
 static imp_status load(const char *certificate_path, const char *key_path, const char *name,
-                       imp_error *error)
+                       SSL_CTX **context, imp_error *error)
 {
     char certificate[TLS_PATH_SIZE], key[TLS_PATH_SIZE];
-    SSL_CTX *context = NULL;
 
     imp_status status = pair_paths(certificate_path, key_path, certificate, key, error);
     if (status == IMP_OK && (key_path == NULL || key_path[0] == '\0'))
         status = pair_ensure(name, error);
     if (status == IMP_OK)
-        status = server_context(certificate, key, &context, error);
-    if (status == IMP_OK)
-        server_install(context);
+        status = server_context(certificate, key, context, error);
     return status;
 }
 
@@ -465,23 +462,26 @@ static imp_status load(const char *certificate_path, const char *key_path, const
 imp_status tls_start(const char *state_dir, const char *certificate_path, const char *key_path,
                      const char *common_name, imp_error *error)
 {
+    SSL_CTX *context = NULL;
     int written = snprintf(tls.directory, sizeof tls.directory, "%s/tls", state_dir);
     if (written < 0 || (size_t)written >= sizeof tls.directory)
         return imp_error_set(error, IMP_INVALID, "the state folder's path is too long");
-    return load(certificate_path, key_path, common_name, error);
-}
-
-imp_status tls_reload(const char *certificate_path, const char *key_path, imp_error *error)
-{
-    return load(certificate_path, key_path, NULL, error);
-}
-
-imp_status tls_check_files(const char *certificate_path, const char *key_path, imp_error *error)
-{
-    SSL_CTX *context = NULL;
-    imp_status status = server_context(certificate_path, key_path, &context, error);
-    SSL_CTX_free(context);
+    imp_status status = load(certificate_path, key_path, common_name, &context, error);
+    if (status == IMP_OK)
+        server_install(context);
     return status;
+}
+
+imp_status tls_prepare(const char *certificate_path, const char *key_path,
+                       struct ssl_ctx_st **prepared, imp_error *error)
+{
+    *prepared = NULL;
+    return load(certificate_path, key_path, NULL, prepared, error);
+}
+
+void tls_take(struct ssl_ctx_st *prepared)
+{
+    server_install(prepared);
 }
 
 imp_status tls_set_client_ca(const char *ca_path, imp_error *error)

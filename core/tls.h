@@ -21,13 +21,14 @@ struct ssl_ctx_st; /* OpenSSL's SSL_CTX */
  * certificate (NULL: the host's name). */
 imp_status tls_start(const char *state_dir, const char *certificate_path, const char *key_path,
                      const char *common_name, imp_error *error);
-/* Loads certificate and key anew (NULL both: the self-made ones); connections that are there keep
- * theirs. On an error the old ones stay. Control thread. */
-imp_status tls_reload(const char *certificate_path, const char *key_path, imp_error *error);
+/* Loads certificate and key anew (NULL both: the self-made ones), which tls_take then lets all new
+ * connections have; those that are there keep theirs. tls_take can't fail and owns what it gets; what
+ * is not taken is given back by tls_context_free. Control thread. */
+imp_status tls_prepare(const char *certificate_path, const char *key_path,
+                       struct ssl_ctx_st **prepared, imp_error *error);
+void tls_take(struct ssl_ctx_st *prepared);
 /* Certificates that outgoing connections trust, instead of the system's (NULL: the system's). */
 imp_status tls_set_client_ca(const char *ca_path, imp_error *error);
-/* Checks that two files are a certificate and its key; touches nothing. */
-imp_status tls_check_files(const char *certificate_path, const char *key_path, imp_error *error);
 void tls_stop(void);
 
 /* The contexts, with a reference that the caller returns by tls_context_free; NULL when TLS was not

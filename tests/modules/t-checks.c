@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Its check refuses odd numbers. */
+/* Its check refuses odd numbers, and does not return for one of the even ones. */
+#include <unistd.h>
+
 #include "tests/modules/t-plain.h"
+
+#define HANGING_NUMBER 66
 
 struct conf {
     int64_t number;
@@ -11,6 +15,8 @@ static const imp_option options[] = {
 
 static imp_status check(const void *conf, imp_error *error)
 {
+    while (((const struct conf *)conf)->number == HANGING_NUMBER)
+        (void)pause();
     if (((const struct conf *)conf)->number % 2 != 0)
         return imp_error_set(error, IMP_INVALID, "number must be even");
     return IMP_OK;

@@ -87,6 +87,13 @@ static void write_text(const char *name, const char *text)
     close(fd);
 }
 
+static void remove_file(const char *name)
+{
+    char path[160];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    assert_int_equal(unlink(path), 0);
+}
+
 static int make_folder(void **state)
 {
     (void)state;
@@ -709,6 +716,16 @@ static void test_compare_of_other_rows_needs_a_restart(void **state)
     config_free(config);
 }
 
+static uint32_t checks_seen;
+
+static imp_status count_check(const struct config_subject *subject, const struct config *next,
+                              imp_error *reason)
+{
+    assert_true(config_module_is_enabled(next, subject->name));
+    checks_seen++;
+    return subject->module->check(config_block_data(subject->next), reason);
+}
+
 static void test_reload_is_all_or_nothing(void **state)
 {
     (void)state;
@@ -748,6 +765,18 @@ static void test_reload_is_all_or_nothing(void **state)
     assert_int_equal(((const struct sample *)config_block_data(subjects[0].next))->count, 6);
     for (size_t i = 0; i < 2; i++)
         config_block_free(subjects[i].next);
+    config_free(next);
+
+    /* One that has no file any more keeps what it has, settings that can't change included. */
+    remove_file("modules-enabled/lpr.conf");
+    checks_seen = 0;
+    subjects[1].check = count_check;
+    assert_int_equal(config_reload(config, NULL, subjects, 2, &next, &error), IMP_OK);
+    assert_false(subjects[0].is_enabled);
+    assert_int_equal(subjects[0].change, CONFIG_SAME);
+    assert_null(subjects[0].next);
+    assert_int_equal(checks_seen, 1); /* what the caller has around a call is used */
+    config_block_free(subjects[1].next);
     config_block_free(lpr);
     config_block_free(raw);
     config_free(next);

@@ -135,6 +135,17 @@ static void close_both(void)
 
 /* ---- tests ---- */
 
+static imp_status load_anew(const char *certificate_path, const char *key_path, imp_error *error)
+{
+    struct ssl_ctx_st *prepared = NULL;
+    imp_status status = tls_prepare(certificate_path, key_path, &prepared, error);
+    if (status == IMP_OK)
+        tls_take(prepared);
+    else
+        assert_null(prepared);
+    return status;
+}
+
 static void the_pair_is_made_once_and_stays(void **state)
 {
     imp_error error;
@@ -154,7 +165,7 @@ static void the_pair_is_made_once_and_stays(void **state)
     assert_memory_equal(pin, again, sizeof pin);
     /* A cut between key and certificate: the key stays. */
     assert_int_equal(unlink(certificate), 0);
-    assert_int_equal(tls_reload(NULL, NULL, &error), IMP_OK);
+    assert_int_equal(load_anew(NULL, NULL, &error), IMP_OK);
     assert_int_equal(tls_server_pin(again, &error), IMP_OK);
     assert_memory_equal(pin, again, sizeof pin);
     assert_int_equal(unlink(certificate), 0);
@@ -167,14 +178,14 @@ static void wrong_files_are_refused_and_the_old_ones_stay(void **state)
     imp_error error;
     uint8_t pin[TLS_PIN_SIZE];
     (void)state;
-    assert_int_equal(tls_reload(certificate, NULL, &error), IMP_INVALID);
-    assert_int_equal(tls_reload(certificate, certificate, &error), IMP_DENIED);
-    assert_int_equal(tls_reload("/nowhere/c.pem", "/nowhere/k.pem", &error), IMP_INVALID);
+    assert_int_equal(load_anew(certificate, NULL, &error), IMP_INVALID);
+    assert_int_equal(load_anew(certificate, certificate, &error), IMP_DENIED);
+    assert_int_equal(load_anew("/nowhere/c.pem", "/nowhere/k.pem", &error), IMP_INVALID);
     assert_non_null(strstr(error.message, "/nowhere/c.pem"));
     assert_int_equal(chmod(key, 0604), 0);
-    assert_int_equal(tls_check_files(certificate, key, &error), IMP_DENIED);
+    assert_int_equal(load_anew(certificate, key, &error), IMP_DENIED);
     assert_int_equal(chmod(key, 0600), 0);
-    assert_int_equal(tls_check_files(certificate, key, &error), IMP_OK);
+    assert_int_equal(load_anew(certificate, key, &error), IMP_OK);
     assert_int_equal(tls_server_pin(pin, &error), IMP_OK);
 }
 
