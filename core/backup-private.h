@@ -10,6 +10,9 @@
 void backup_seal(struct keyring *ring, const uint8_t hash[BACKUP_HASH_SIZE],
                  uint8_t seal[BACKUP_HASH_SIZE]);
 
+/* Before each record: IMP_UNAVAILABLE when the work that this runs in was cancelled. */
+imp_status backup_go_on(imp_error *error);
+
 /* Runs the checks that modules have added, on the restored store (backup-check.c). */
 struct store;
 imp_status backup_checks_run(struct store *store, uint64_t *passed, imp_error *error);

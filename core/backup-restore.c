@@ -115,6 +115,10 @@ static imp_status take_record(struct contents *contents, imp_bytes payload, imp_
         return bad(error, "a record");
     }
     contents->table_records++;
+    imp_status status = backup_go_on(error);
+    if (status != IMP_OK) {
+        return status;
+    }
     if (contents->into == NULL) {
         contents->report->records++;
         return IMP_OK;
@@ -346,11 +350,12 @@ static imp_status open_every_seal(struct store *store, struct backup_report *rep
         while (status == IMP_OK && (status = imp_cursor_next(cursor, &key, &value)) == IMP_OK) {
             records++;
             report->seals += (table->flags & IMP_TABLE_PLAIN) == 0 ? 1 : 0;
+            status = backup_go_on(error);
         }
         imp_cursor_close(cursor);
         if (status == IMP_NOT_FOUND) {
             status = IMP_OK;
-        } else {
+        } else if (status != IMP_UNAVAILABLE) {
             status =
                 imp_error_set(error, status, "table %s: record %llu can't be opened: %s",
                               table->name, (unsigned long long)records, imp_status_name(status));

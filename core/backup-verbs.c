@@ -9,6 +9,8 @@
 
 /* A backup on its way: made on a worker, told on the control loop. */
 struct backup_work {
+    struct backup_work *next, **place; /* in the list of those that are under way; control loop */
+    imp_work_token *token;
     imp_request *request;
     int fd;
     bool is_verify;
@@ -16,6 +18,15 @@ struct backup_work {
     imp_error error;
     struct backup_report report;
 };
+
+static struct backup_work *under_way;
+
+static void list_remove(struct backup_work *work)
+{
+    *work->place = work->next;
+    if (work->next != NULL)
+        work->next->place = work->place;
+}
 
 static void run(void *arg)
 {
@@ -35,6 +46,7 @@ static void done(void *arg, bool was_cancelled)
 {
     struct backup_work *work = arg;
     const struct backup_report *report = &work->report;
+    list_remove(work);
     if (was_cancelled) {
         work->status = imp_error_set(&work->error, IMP_UNAVAILABLE, "the server is ending");
     }
@@ -69,11 +81,25 @@ static void start(imp_request *request, bool is_verify)
     work->request = request;
     work->is_verify = is_verify;
     work->fd = imp_request_file(request, "FILE");
-    if (imp_work(NULL, run, done, work) == NULL) {
+    work->token = imp_work(NULL, run, done, work);
+    if (work->token == NULL) {
         free(work);
         imp_error_set(&error, IMP_BUSY, "all workers are busy; try again");
         imp_request_finish(request, IMP_BUSY, &error);
+        return;
     }
+    work->place = &under_way;
+    work->next = under_way;
+    if (work->next != NULL)
+        work->next->place = &work->next;
+    under_way = work;
+}
+
+void backup_verbs_cancel(void)
+{
+    /* `done` never comes from within. */
+    for (struct backup_work *work = under_way; work != NULL; work = work->next)
+        imp_work_cancel(work->token);
 }
 
 static void verb_create(imp_self *self, void *instance, imp_request *request)

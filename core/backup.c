@@ -3,6 +3,7 @@
 #include "core/backup.h"
 
 #include <errno.h>
+#include <imprimatur/loop.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -24,6 +25,13 @@ struct attempt {
     struct backup_report *report;
     uint64_t used_at_start, growth_max;
 };
+
+imp_status backup_go_on(imp_error *error)
+{
+    return imp_work_is_cancelled()
+               ? imp_error_set(error, IMP_UNAVAILABLE, "the server is ending: given up")
+               : IMP_OK;
+}
 
 static void seal_key(struct keyring *ring, uint8_t key[KEYS_ROOT_SIZE])
 {
@@ -95,7 +103,10 @@ static imp_status write_all(struct attempt *attempt, MDB_dbi dbi, enum backup_fr
                 break;
             }
         }
-        status = write_pair(attempt, type, key, value, error);
+        status = backup_go_on(error);
+        if (status == IMP_OK) {
+            status = write_pair(attempt, type, key, value, error);
+        }
     }
     mdb_cursor_close(cursor);
     if (status == IMP_OK && code != MDB_NOTFOUND) {

@@ -49,5 +49,7 @@ imp_status backup_verify_with(int fd, const char *scratch_dir, struct store *sto
 /* Registers `backup create`, `backup verify` and `key status` for the current store. Control thread,
  * after the loops are set up. */
 imp_status backup_verbs_register(imp_error *error) IMP_MUST_CHECK;
+/* Asks what is under way for those verbs to give up. Control thread. */
+void backup_verbs_cancel(void);
 
 #endif

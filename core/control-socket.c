@@ -569,6 +569,8 @@ void control_stop(void)
     close(control.fd);
     control.watch = NULL;
     control.fd = -1;
-    while (control.connections != NULL)
+    while (control.connections != NULL) {
+        (void)write_output(control.connections); /* what the system takes at once */
         connection_free(control.connections);
+    }
 }

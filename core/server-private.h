@@ -21,6 +21,8 @@ struct server {
     bool is_running;        /* all modules were started; before that a stop is only noted */
     const char *stop_noted; /* why */
     bool is_stopping;
+    imp_timer *works_look; /* while works are waited for, the last of all */
+    int64_t works_deadline;
     int exit_status;
 };
 

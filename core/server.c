@@ -10,23 +10,56 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/backup.h"
 #include "core/crash-record.h"
 #include "core/listener.h"
 #include "core/log.h"
 #include "core/module.h"
 #include "core/server-private.h"
 #include "core/thread.h"
+#include "core/worker.h"
 
 #define LAST_LINE_WAIT (2 * IMP_SECOND)
+#define WORKS_LIMIT (5 * IMP_SECOND) /* for works that are asked to end, when all else has ended */
+#define WORKS_LOOK (5 * IMP_MILLISECOND)
 
 struct server server;
 
 /* ---- running ---- */
 
-static void modules_ended(void *arg)
+static void break_loop(void *arg)
 {
     (void)arg;
     loop_break(imp_loop_control());
+}
+
+/* The loops still run, so that the last answers get out: behind what the works have posted. */
+static void end_loop(void)
+{
+    if (imp_post(NULL, imp_loop_control(), break_loop, NULL) != IMP_OK)
+        break_loop(NULL);
+}
+
+static void look_at_works(void *arg)
+{
+    (void)arg;
+    if (worker_unfinished() > 0 && imp_ticks() < server.works_deadline)
+        return;
+    imp_timer_cancel(server.works_look);
+    server.works_look = NULL;
+    end_loop();
+}
+
+/* What works now is the core's own: nobody is left to use what it finds. */
+static void modules_ended(void *arg)
+{
+    (void)arg;
+    worker_refuse();
+    server.works_deadline = imp_ticks() + WORKS_LIMIT;
+    if (worker_unfinished() > 0)
+        server.works_look = imp_timer_start(NULL, WORKS_LOOK, true, look_at_works, NULL);
+    if (server.works_look == NULL)
+        end_loop();
 }
 
 static void withdraw(const struct listener_info *info, void *arg)
@@ -50,6 +83,7 @@ void server_stop(const char *why)
     crash_phase_set(CRASH_PHASE_STOPPING);
     /* At all doors at once: the modules drain one after another. */
     listener_each(withdraw, NULL);
+    backup_verbs_cancel();
     module_stop_all(modules_ended, NULL);
 }
 
@@ -127,11 +161,11 @@ static void end(void)
     free(server.module_dir);
 }
 
-/* A zombie's threads may be anywhere in its code: nothing is taken from under them. The store is
- * closed by then as far as it can be: every commit is on the disk. */
-static void leave_at_once(const struct module_counts *counts)
+/* The threads of a zombie, or of a work that does not end, may be anywhere: nothing is taken from under
+ * them. The store is closed by then as far as it can be: every commit is on the disk. */
+static void leave_at_once(const struct module_counts *counts, uint32_t works)
 {
-    imp_log(NULL, IMP_LOG_WARNING, "server.ended", "zombies=%u", counts->zombies);
+    imp_log(NULL, IMP_LOG_WARNING, "server.ended", "zombies=%u works=%u", counts->zombies, works);
     log_flush(LAST_LINE_WAIT);
     _exit(server.exit_status);
 }
@@ -163,8 +197,9 @@ int server_run(const struct server_params *params)
     loop_run(imp_loop_control());
 
     module_count(&counts);
-    if (counts.zombies > 0)
-        leave_at_once(&counts);
+    uint32_t works = worker_running();
+    if (counts.zombies > 0 || works > 0)
+        leave_at_once(&counts, works);
     imp_log(NULL, IMP_LOG_NOTICE, "server.ended", "zombies=0");
 done:
     server_stages_end();

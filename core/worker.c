@@ -16,6 +16,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +34,7 @@ struct imp_work_token {
     imp_work_token *next, *previous; /* in the queue */
     enum work_state state;           /* under the pool's lock */
     bool was_cancelled;              /* run did not and will not run */
+    _Atomic bool is_unwanted;        /* cancelled while it runs: run may ask */
     bool is_silent;                  /* the generation is swept: no `done` */
     void (*run)(void *arg);
     void (*done)(void *arg, bool was_cancelled);
@@ -44,13 +46,17 @@ static struct {
     pthread_cond_t wanted;
     imp_work_token *first, *last;
     uint32_t waiting, running;
+    _Atomic uint32_t unfinished; /* taken, and their `done` has not returned */
     uint32_t queue_max;
-    bool is_stopping;
+    _Atomic bool is_stopping; /* written under the lock */
     pthread_t threads[WORKER_COUNT_MAX];
     uint32_t thread_count;
 } pool = {.lock = PTHREAD_MUTEX_INITIALIZER,
           .wanted = PTHREAD_COND_INITIALIZER,
           .queue_max = WORKER_QUEUE_DEFAULT};
+
+/* What this thread runs. */
+static _Thread_local imp_work_token *work_here;
 
 /* ---- the queue; under the lock ---- */
 
@@ -94,6 +100,7 @@ static void work_back(void *arg)
     }
     loop_object_remove(&token->object);
     free(token);
+    atomic_fetch_sub(&pool.unfinished, 1);
 }
 
 static void work_send_back(imp_work_token *token)
@@ -115,9 +122,12 @@ static void work_run_first(void)
     pthread_mutex_unlock(&pool.lock);
 
     imp_self *self = token->object.self;
+    imp_work_token *before = work_here;
+    work_here = token;
     module_call_begin(self);
     token->run(token->arg);
     module_call_end(self);
+    work_here = before;
 
     pthread_mutex_lock(&pool.lock);
     pool.running--;
@@ -195,7 +205,7 @@ imp_status worker_start(uint32_t count, uint32_t queue_max, imp_error *error)
     return IMP_OK;
 }
 
-void worker_stop(void)
+void worker_refuse(void)
 {
     imp_work_token *waiting;
 
@@ -215,6 +225,11 @@ void worker_stop(void)
         work_send_back(waiting);
         waiting = next;
     }
+}
+
+void worker_stop(void)
+{
+    worker_refuse();
     for (uint32_t i = 0; i < pool.thread_count; i++)
         pthread_join(pool.threads[i], NULL);
     pool.thread_count = 0;
@@ -252,6 +267,7 @@ imp_work_token *imp_work(imp_self *self, void (*run)(void *arg),
     bool is_taken = pool.waiting < pool.queue_max && !pool.is_stopping;
     if (is_taken) {
         queue_append(token);
+        atomic_fetch_add(&pool.unfinished, 1);
         pthread_cond_signal(&pool.wanted);
     }
     pthread_mutex_unlock(&pool.lock);
@@ -272,9 +288,22 @@ void imp_work_cancel(imp_work_token *token)
         token->state = WORK_BACK;
         token->was_cancelled = true;
     }
+    token->is_unwanted = true;
     pthread_mutex_unlock(&pool.lock);
     if (is_waiting)
         work_send_back(token);
+}
+
+bool imp_work_is_cancelled(void)
+{
+    return work_here != NULL &&
+           (atomic_load_explicit(&work_here->is_unwanted, memory_order_relaxed) ||
+            atomic_load_explicit(&pool.is_stopping, memory_order_relaxed));
+}
+
+uint32_t worker_unfinished(void)
+{
+    return atomic_load(&pool.unfinished);
 }
 
 uint32_t worker_waiting(void)

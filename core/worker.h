@@ -16,12 +16,17 @@
 /* Starts `count` threads (0: one per CPU, at least 2) with a queue of `queue_max` works (0:
  * WORKER_QUEUE_DEFAULT). After loop_setup. Control thread. */
 imp_status worker_start(uint32_t count, uint32_t queue_max, imp_error *error);
-/* Refuses new work, cancels what waits, lets running work end, and joins the threads; every `done`
- * was posted when it returns. Control thread, before loop_stop. */
+/* Refuses new work from now on, cancels what waits, and lets running work know (imp_work_is_cancelled).
+ * Control thread. */
+void worker_refuse(void);
+/* The same, then joins the threads, however long a running work takes: who can't wait looks at
+ * worker_running() first. Every `done` was posted when it returns. Control thread, before loop_stop. */
 void worker_stop(void);
 /* Works that wait for a thread; works that run. Any thread. */
 uint32_t worker_waiting(void);
 uint32_t worker_running(void);
+/* Works that were taken and whose `done` has not returned. Any thread. */
+uint32_t worker_unfinished(void);
 /* Takes work again after worker_stop; loop_setup calls it. */
 void worker_reopen(void);
 bool worker_has_threads(void);

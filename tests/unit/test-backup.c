@@ -4,6 +4,7 @@
 
 #include "core/backup-private.h"
 #include "core/backup.h"
+#include "core/loop.h"
 #include "core/store-private.h"
 
 #define RECORDS 300
@@ -465,6 +466,57 @@ static void test_backup_of_a_store_that_grows_too_fast_is_given_up(void **state)
     fixture_end(folder);
 }
 
+/* ---- giving up ---- */
+
+struct cancelled {
+    imp_work_token *token;
+    struct store *store;
+    const char *folder;
+    int fd;
+    imp_status created, verified;
+    bool is_done;
+};
+
+static void run_cancelled(void *arg)
+{
+    struct cancelled *cancelled = arg;
+    struct backup_report report;
+    imp_work_cancel(cancelled->token); /* as another thread does while it runs */
+    cancelled->verified =
+        backup_verify_with(cancelled->fd, cancelled->folder, cancelled->store, &report, NULL);
+    cancelled->created = backup_create(cancelled->store, cancelled->fd, 0, &report, NULL);
+}
+
+static void note_done(void *arg, bool was_cancelled)
+{
+    struct cancelled *cancelled = arg;
+    assert_false(was_cancelled);
+    cancelled->is_done = true;
+}
+
+static void test_a_cancelled_work_gives_its_backup_up(void **state)
+{
+    (void)state;
+    char *folder = fixture_folder();
+    imp_error error = {.status = IMP_OK};
+    struct backup_report report;
+    struct store *store = open_filled(folder);
+    struct cancelled cancelled = {.store = store, .folder = folder, .fd = backup_file(folder)};
+    assert_ok(backup_create(store, cancelled.fd, 0, &report, &error), error);
+    assert_ok(loop_setup_for_test(&error), error);
+    cancelled.token = imp_work(NULL, run_cancelled, note_done, &cancelled);
+    assert_non_null(cancelled.token);
+    while (!cancelled.is_done)
+        loop_run_once(imp_loop_control(), false);
+    assert_int_equal(cancelled.verified, IMP_UNAVAILABLE);
+    assert_int_equal(cancelled.created, IMP_UNAVAILABLE);
+    loop_stop();
+    loop_teardown();
+    store_close(store);
+    close(cancelled.fd);
+    fixture_end(folder);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -477,6 +529,7 @@ int main(void)
         cmocka_unit_test(test_a_restore_that_was_cut_short_is_not_taken_for_a_store),
         cmocka_unit_test(test_old_backup_restored_twice_and_written_to_repeats_no_key_and_nonce),
         cmocka_unit_test(test_backup_of_a_store_that_grows_too_fast_is_given_up),
+        cmocka_unit_test(test_a_cancelled_work_gives_its_backup_up),
     };
     return cmocka_run_group_tests_name("backup", tests, NULL, NULL);
 }

@@ -290,6 +290,40 @@ static void stopping_the_workers_cancels_what_waits(void **state)
     assert_int_equal(waiting.ran + waiting.cancelled, 1);
 }
 
+static void work_run_until_unwanted(void *arg)
+{
+    struct work *work = arg;
+    work->has_begun = true;
+    while (!imp_work_is_cancelled()) {
+        struct pollfd none = {.fd = -1};
+        poll(&none, 1, 1);
+    }
+    work->ran++;
+}
+
+static void a_running_work_may_ask_whether_it_is_wanted(void **state)
+{
+    (void)state;
+    imp_error error;
+    struct work one = {0}, other = {0};
+    assert_false(imp_work_is_cancelled()); /* no work */
+    assert_int_equal(worker_unfinished(), 0);
+    assert_int_equal(worker_start(1, 8, &error), IMP_OK);
+    imp_work_token *token = imp_work(self, work_run_until_unwanted, work_done, &one);
+    TURN_UNTIL(one.has_begun);
+    assert_non_null(imp_work(self, work_run_until_unwanted, work_done, &other));
+    assert_int_equal(worker_unfinished(), 2);
+    imp_work_cancel(token);
+    TURN_UNTIL(one.done == 1 && other.has_begun);
+    assert_int_equal(one.ran, 1);
+    assert_int_equal(one.cancelled, 0); /* it ran */
+    worker_refuse();
+    assert_null(imp_work(self, work_run_until_unwanted, work_done, &one));
+    TURN_UNTIL(other.done == 1);
+    assert_int_equal(worker_unfinished(), 0);
+    worker_stop();
+}
+
 /* ---- the end of a generation ---- */
 
 static void nothing_of_a_cut_generation_is_left_or_starts(void **state)
@@ -473,6 +507,7 @@ int main(void)
         SINGLE(a_watch_reports_levels_or_edges),
         SINGLE(works_run_without_threads_in_tests),
         SINGLE(done_comes_exactly_once_cancelled_or_not),
+        SINGLE(a_running_work_may_ask_whether_it_is_wanted),
         SINGLE(stopping_the_workers_cancels_what_waits),
         SINGLE(nothing_of_a_cut_generation_is_left_or_starts),
         SINGLE(no_callback_goes_into_a_swept_generation),

@@ -43,12 +43,17 @@ IMP_PUBLIC void imp_timer_cancel(imp_timer *timer);
 
 /* Runs `run(arg)` on a worker, then `done(arg, was_cancelled)` on the calling loop. `done` always
  * runs exactly once, cancelled or not; `was_cancelled` is true exactly when `run` did not run: a work
- * that a worker has already taken runs to its end. NULL (and neither is called) when the queue is full (`worker_queue`) or memory is short. Loop
+ * that a worker has already taken runs to its end, or until it asks imp_work_is_cancelled. NULL (and neither is called) when the queue is full (`worker_queue`) or memory is short. Loop
  * threads. */
 IMP_PUBLIC imp_work_token *imp_work(imp_self *self, void (*run)(void *arg),
                                     void (*done)(void *arg, bool was_cancelled), void *arg)
     IMP_MUST_CHECK;
 /* Asks that the work be dropped; idempotent until `done` has run. On the loop that called imp_work. */
 IMP_PUBLIC void imp_work_cancel(imp_work_token *token);
+/* Within `run`: true once the work was cancelled, its module is cut off, or the server ends. What takes
+ * more than a second asks now and then, and returns early: a work that is still running when the server
+ * has nothing else to end for is waited for five seconds and then left behind. False on a thread that
+ * runs no work. Any thread; costs two loads. */
+IMP_PUBLIC bool imp_work_is_cancelled(void);
 
 #endif
