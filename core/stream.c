@@ -277,6 +277,18 @@ imp_stream *stream_accept(int fd, const struct sockaddr_storage *peer,
     return stream;
 }
 
+void stream_refuse(imp_stream *stream, imp_bytes last)
+{
+    if (last.length == 0) {
+        stream_fail(stream, IMP_CLOSED_BY_US, "refused");
+        return;
+    }
+    stream->phase = STREAM_OPEN;
+    stream->phase_deadline = 0;
+    (void)imp_stream_write(stream, last.data, last.length);
+    imp_stream_close(stream);
+}
+
 bool stream_give(imp_stream *stream, imp_self *self)
 {
     return loop_object_give(&stream->object, self);
@@ -787,7 +799,8 @@ void stream_opened(imp_stream *stream)
     stream->last_ticks = loop_ticks(stream->loop);
     if (stream->is_opening) {
         if (stream->opening.opened(stream, stream->opening.arg) != IMP_OK) {
-            stream_fail(stream, IMP_CLOSED_BY_US, "refused");
+            if (!stream->is_close_wanted)
+                stream_fail(stream, IMP_CLOSED_BY_US, "refused");
             return;
         }
         stream->is_opening = false;
@@ -829,11 +842,12 @@ static void run_proxy(imp_stream *stream)
         stream_peer_format(&source, &stream->peer);
         stream_peer_format(&destination, &stream->local);
         stream->has_local = true;
-        if (stream->opening.proxied != NULL &&
-            stream->opening.proxied(stream, &source, stream->opening.arg) != IMP_OK) {
+    }
+    if (stream->opening.proxied != NULL &&
+        stream->opening.proxied(stream, &source, stream->opening.arg) != IMP_OK) {
+        if (!stream->is_close_wanted)
             stream_fail(stream, IMP_CLOSED_BY_US, "refused");
-            return;
-        }
+        return;
     }
     if (!stream->opening.tls) {
         stream_opened(stream);
@@ -956,7 +970,7 @@ static void stream_run(imp_stream *stream)
         case STREAM_PROXY: run_proxy(stream); break;
         case STREAM_HANDSHAKE: run_handshake(stream); break;
         case STREAM_OPEN:
-            if (stream->is_opening)
+            if (stream->is_opening && !stream->is_close_wanted)
                 stream_opened(stream);
             else
                 is_more = run_open(stream, &budget);

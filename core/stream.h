@@ -42,13 +42,17 @@ struct stream_opening {
     bool tls;
     int64_t timeout_us; /* for both together */
     imp_status (*opened)(imp_stream *stream, void *arg);
-    /* The true peer is known from the PROXY header; may refuse. NULL is allowed. */
+    /* The true peer is known from the PROXY header (AF_UNSPEC: it is the socket's own); may refuse. NULL
+     * is allowed. */
     imp_status (*proxied)(imp_stream *stream, const struct sockaddr_storage *source, void *arg);
     void (*released)(imp_stream *stream, void *arg);
     void *arg;
 };
 imp_stream *stream_accept(int fd, const struct sockaddr_storage *peer,
                           const struct stream_opening *opening);
+/* Instead of opening it: sends `last` and closes; no module sees the stream. From `opened` or `proxied`,
+ * which return an error then, or at once after stream_accept. Empty: just closes. */
+void stream_refuse(imp_stream *stream, imp_bytes last);
 /* Gives the stream to a generation: what it calls from now on is that module. False when the
  * generation has ended. */
 bool stream_give(imp_stream *stream, imp_self *self) IMP_MUST_CHECK;
