@@ -119,12 +119,19 @@ bool config_network_contains(const struct config_network *network, const struct 
     return rest == 0 || ((bytes[whole] ^ network->bytes[whole]) >> (8 - rest)) == 0;
 }
 
+bool config_networks_contain(const struct config_network *networks, uint32_t count,
+                             const struct sockaddr *address)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (config_network_contains(&networks[i], address))
+            return true;
+    return false;
+}
+
 bool config_listener_allows(const struct config_listener *listener, const struct sockaddr *address)
 {
-    for (uint32_t i = 0; i < listener->allow_count; i++)
-        if (config_network_contains(&listener->allow[i], address))
-            return true;
-    return listener->allow_count == 0;
+    return listener->allow_count == 0 ||
+           config_networks_contain(listener->allow, listener->allow_count, address);
 }
 
 /* ---- reading ---- */
@@ -204,19 +211,19 @@ static imp_status read_proxy(const struct listen_reader *reader, const config_se
     return IMP_OK;
 }
 
-static imp_status read_allow(const struct listen_reader *reader, const config_setting_t *setting,
-                             struct config_listener *listener)
+static imp_status read_networks(const struct listen_reader *reader, const config_setting_t *setting,
+                                const char *name, const char *expected_when_empty,
+                                const struct config_network **result, uint32_t *result_count)
 {
     char found[CONFIG_FOUND_SIZE];
     if (!config_setting_is_array(setting) && !config_setting_is_list(setting))
-        return fail_value(reader, setting, "allow", NETWORK_EXPECTED);
+        return fail_value(reader, setting, name, NETWORK_EXPECTED);
     uint32_t count = (uint32_t)config_setting_length(setting);
     if (count == 0)
-        return fail(reader, setting, "allow", "no network",
-                    NETWORK_EXPECTED "; leave it out to allow everybody");
+        return fail(reader, setting, name, "no network", expected_when_empty);
     if (count > CONFIG_NETWORKS_MAX) {
         snprintf(found, sizeof found, "%u networks", count);
-        return fail(reader, setting, "allow", found, "at most " IMP_STRING(1024));
+        return fail(reader, setting, name, found, "at most " IMP_STRING(1024));
     }
     struct config_network *networks = arena_alloc(reader->arena, count * sizeof *networks);
     if (networks == NULL)
@@ -226,13 +233,28 @@ static imp_status read_allow(const struct listen_reader *reader, const config_se
         const char *text = config_setting_get_string(element);
         if (config_setting_type(element) != CONFIG_TYPE_STRING || text == NULL ||
             config_parse_network(text, &networks[i]) != IMP_OK)
-            return fail_value(reader, element, "allow",
+            return fail_value(reader, element, name,
                               NETWORK_EXPECTED ", no bits set behind the prefix");
         networks[i].text = arena_strdup(reader->arena, text);
     }
-    listener->allow = networks;
-    listener->allow_count = count;
+    *result = networks;
+    *result_count = count;
     return IMP_OK;
+}
+
+static imp_status read_allow(const struct listen_reader *reader, const config_setting_t *setting,
+                             struct config_listener *listener)
+{
+    return read_networks(reader, setting, "allow",
+                         NETWORK_EXPECTED "; leave it out to allow everybody", &listener->allow,
+                         &listener->allow_count);
+}
+
+static imp_status read_proxies(const struct listen_reader *reader, const config_setting_t *setting,
+                               struct config_listener *listener)
+{
+    return read_networks(reader, setting, "proxies", NETWORK_EXPECTED, &listener->proxies,
+                         &listener->proxies_count);
 }
 
 /* A setting that belongs to the module: kept as text. */
@@ -271,6 +293,7 @@ static const struct {
     {"tls", read_tls, false, NULL},
     {"allow", read_allow, false, NULL},
     {"proxy", read_proxy, false, NULL},
+    {"proxies", read_proxies, false, NULL},
 };
 #define LISTEN_ROWS (sizeof listen_rows / sizeof listen_rows[0])
 
@@ -299,6 +322,13 @@ static imp_status read_listener(const struct listen_reader *reader, const config
         if (listen_rows[row].is_required &&
             config_setting_get_member(group, listen_rows[row].name) == NULL)
             return fail(reader, group, listen_rows[row].name, "nothing", listen_rows[row].expected);
+    /* Else whoever reaches the port could say that it is somebody else. */
+    if (listener->proxy && listener->proxies_count == 0)
+        return fail(reader, group, "proxies", "nothing",
+                    "the addresses of the proxies whose header is believed, such as [ "
+                    "\"192.0.2.4\" ]: proxy is true");
+    if (!listener->proxy && listener->proxies_count > 0)
+        return fail(reader, group, "proxy", "false", "true: proxies are given");
     return IMP_OK;
 }
 
@@ -447,18 +477,26 @@ const char *config_listener_setting_value(const struct config_listener *listener
     return NULL;
 }
 
+static bool are_equal(const struct config_network *a, const struct config_network *b,
+                      uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (a[i].prefix != b[i].prefix || memcmp(a[i].bytes, b[i].bytes, sizeof a[i].bytes) != 0)
+            return false;
+    return true;
+}
+
 bool config_listener_equal(const struct config_listener *a, const struct config_listener *b)
 {
     if (strcmp(a->module, b->module) != 0 || strcmp(a->name, b->name) != 0 ||
         a->address_length != b->address_length ||
         memcmp(&a->address, &b->address, a->address_length) != 0 || a->tls != b->tls ||
         a->proxy != b->proxy || a->allow_count != b->allow_count ||
-        a->settings_count != b->settings_count)
+        a->proxies_count != b->proxies_count || a->settings_count != b->settings_count)
         return false;
-    for (uint32_t i = 0; i < a->allow_count; i++)
-        if (a->allow[i].prefix != b->allow[i].prefix ||
-            memcmp(a->allow[i].bytes, b->allow[i].bytes, sizeof a->allow[i].bytes) != 0)
-            return false;
+    if (!are_equal(a->allow, b->allow, a->allow_count) ||
+        !are_equal(a->proxies, b->proxies, a->proxies_count))
+        return false;
     for (uint32_t i = 0; i < a->settings_count; i++)
         if (strcmp(a->settings[i].name, b->settings[i].name) != 0 ||
             strcmp(a->settings[i].value, b->settings[i].value) != 0)

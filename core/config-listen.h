@@ -3,7 +3,7 @@
  * config-listen.h - `listen`, the one syntax of listeners in every module's block.
  *
  *     listen = ( { name = "lpd"; address = "*:515"; tls = "none"; allow = [ "10.0.0.0/8" ];
- *                  proxy = false; } );
+ *                  proxy = true; proxies = [ "192.0.2.4" ]; } );
  *
  * The core owns this setting in every module. The supervisor reads only this (and the core's own
  * settings), from the same files, by config_listen_read: it binds what the files say, never what
@@ -19,11 +19,11 @@
 #define CONFIG_LISTENER_NAME_SIZE 32
 #define CONFIG_MODULE_NAME_SIZE 32
 #define CONFIG_LISTENERS_MAX 256u /* of the whole instance: the supervisor passes them in one go */
-#define CONFIG_NETWORKS_MAX 1024u /* in one `allow` */
+#define CONFIG_NETWORKS_MAX 1024u /* in one `allow` or `proxies` */
 
 enum config_tls { CONFIG_TLS_NONE = 0, CONFIG_TLS_IMPLICIT = 1, CONFIG_TLS_STARTTLS = 2 };
 
-/* A network of `allow`. IPv4 is kept as v4-mapped IPv6, with 96 added to its prefix. */
+/* A network of `allow` or `proxies`. IPv4 is kept as v4-mapped IPv6, with 96 added to its prefix. */
 struct config_network {
     uint8_t bytes[16];
     uint8_t prefix;   /* 0..128 */
@@ -43,8 +43,10 @@ struct config_listener {
     socklen_t address_length;
     uint16_t port;
     enum config_tls tls;
-    bool proxy;                         /* a PROXY protocol header is expected */
-    const struct config_network *allow; /* allow_count 0: everybody */
+    bool proxy;                           /* a PROXY protocol header is expected */
+    const struct config_network *proxies; /* with proxy: whose header is believed; never none */
+    uint32_t proxies_count;
+    const struct config_network *allow; /* clients; allow_count 0: everybody */
     uint32_t allow_count;
     const struct config_listener_setting *settings;
     uint32_t settings_count;
@@ -69,7 +71,10 @@ const char *config_listener_setting_value(const struct config_listener *listener
 /* True when two readings say the same in everything (a new generation needs no new listener). */
 bool config_listener_equal(const struct config_listener *a, const struct config_listener *b);
 
-/* True when `address` (AF_INET or AF_INET6) is in one of the networks of `allow`, or it is empty. */
+/* True when `address` (AF_INET or AF_INET6) is in one of the networks. */
+bool config_networks_contain(const struct config_network *networks, uint32_t count,
+                             const struct sockaddr *address);
+/* The same for the networks of `allow`, or it is empty. */
 bool config_listener_allows(const struct config_listener *listener, const struct sockaddr *address);
 
 /* "127.0.0.1:515", "[::1]:515", "*:515", or with a blank in place of the last colon; numbers only. */

@@ -438,6 +438,8 @@ static void add_listeners(struct reader *reader)
             add_listener_entry(reader, i, "allow", listener->allow[j].text, listener->origin);
         add_listener_entry(reader, i, "proxy", listener->proxy ? "true" : "false",
                            listener->origin);
+        for (uint32_t j = 0; j < listener->proxies_count; j++)
+            add_listener_entry(reader, i, "proxies", listener->proxies[j].text, listener->origin);
         for (uint32_t j = 0; j < listener->settings_count; j++)
             add_listener_entry(reader, i, listener->settings[j].name, listener->settings[j].value,
                                listener->origin);

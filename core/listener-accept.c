@@ -32,13 +32,14 @@ struct connection {
 };
 
 static const char *const refusal_names[LISTENER_REFUSALS] = {
-    [LISTENER_REFUSED_NETWORK] = "network", [LISTENER_REFUSED_LIMIT] = "limit",
-    [LISTENER_REFUSED_SOURCE] = "source",   [LISTENER_REFUSED_OPENING] = "opening",
-    [LISTENER_REFUSED_MODULE] = "module",
+    [LISTENER_REFUSED_NETWORK] = "network", [LISTENER_REFUSED_PROXY] = "proxy",
+    [LISTENER_REFUSED_LIMIT] = "limit",     [LISTENER_REFUSED_SOURCE] = "source",
+    [LISTENER_REFUSED_OPENING] = "opening", [LISTENER_REFUSED_MODULE] = "module",
 };
 
 static struct {
     _Atomic uint32_t connections;
+    _Atomic uint32_t told; /* refused ones that are being told so */
     imp_metric *accepted, *refused[LISTENER_REFUSALS], *gauge, *pauses;
 } state;
 
@@ -49,9 +50,9 @@ uint32_t listener_connections(void)
 
 imp_status listener_accept_start(imp_error *error)
 {
-    static const char *const labels[LISTENER_REFUSALS] = {"reason=\"network\"", "reason=\"limit\"",
-                                                          "reason=\"source\"", "reason=\"opening\"",
-                                                          "reason=\"module\""};
+    static const char *const labels[LISTENER_REFUSALS] = {
+        "reason=\"network\"", "reason=\"proxy\"",   "reason=\"limit\"",
+        "reason=\"source\"",  "reason=\"opening\"", "reason=\"module\""};
 
     state.accepted = imp_metric_register(NULL, IMP_METRIC_COUNTER, "connections_accepted_total",
                                          NULL, "Connections accepted");
@@ -96,16 +97,57 @@ static void connection_end(struct connection *connection)
     free(connection);
 }
 
-static void connection_refuse(struct connection *connection, enum listener_refusal reason)
-{
-    refuse(connection->listener, reason);
-    close(connection->fd);
-    connection_end(connection);
-}
-
 static struct listener_part *part_here(struct listener *listener)
 {
     return &listener->parts[imp_loop_index(imp_loop_current())];
+}
+
+static void telling_over(imp_stream *stream, void *arg)
+{
+    (void)stream;
+    (void)arg;
+    atomic_fetch_sub_explicit(&state.told, 1, memory_order_relaxed);
+}
+
+/* Says the module's word for "not now" and closes, or just closes: a flood must not make us keep more
+ * than a few of those whom we don't want. Plain text only: a TLS handshake for a refusal would cost
+ * more than the connection. */
+static void socket_refuse(const struct listener_view *view, int fd,
+                          const struct sockaddr_storage *peer)
+{
+    const struct stream_opening opening = {.timeout_us = STREAM_OPENING_TIMEOUT,
+                                           .released = telling_over};
+    if (view != NULL && view->refusal_length > 0 && view->tls != CONFIG_TLS_IMPLICIT) {
+        uint32_t before = atomic_fetch_add_explicit(&state.told, 1, memory_order_relaxed);
+        imp_stream *stream = before < LISTENER_TOLD_MAX ? stream_accept(fd, peer, &opening) : NULL;
+        if (stream != NULL) {
+            stream_refuse(stream, (imp_bytes){view->refusal, view->refusal_length});
+            return;
+        }
+        atomic_fetch_sub_explicit(&state.told, 1, memory_order_relaxed);
+    }
+    close(fd);
+}
+
+static void connection_refuse(struct connection *connection, enum listener_refusal reason)
+{
+    refuse(connection->listener, reason);
+    socket_refuse(part_here(connection->listener)->view, connection->fd, &connection->peer);
+    connection_end(connection);
+}
+
+/* The same for one that is a stream already; returns `status`. */
+static imp_status stream_refuse_by(imp_stream *stream, struct connection *connection,
+                                   const struct listener_view *view, enum listener_refusal reason,
+                                   imp_status status)
+{
+    bool is_readable =
+        view != NULL && (view->tls != CONFIG_TLS_IMPLICIT || imp_stream_is_tls(stream));
+    connection->is_told = true;
+    refuse(connection->listener, reason);
+    if (is_readable && reason != LISTENER_REFUSED_NETWORK)
+        stream_refuse(stream, (imp_bytes){view->refusal, view->refusal_length});
+    return status;
 }
 
 /* PROXY header and TLS are through: the module that serves now gets it. */
@@ -116,31 +158,47 @@ static imp_status connection_opened(imp_stream *stream, void *arg)
     struct listener_view *view = part_here(listener)->view;
 
     connection->is_told = true;
-    if (view == NULL || view->self == NULL || !stream_give(stream, view->self)) {
-        refuse(listener, LISTENER_REFUSED_MODULE);
-        return IMP_UNAVAILABLE;
-    }
+    if (view == NULL || view->self == NULL || !stream_give(stream, view->self))
+        return stream_refuse_by(stream, connection, view, LISTENER_REFUSED_MODULE, IMP_UNAVAILABLE);
     stream_allow_start_tls(stream, view->tls == CONFIG_TLS_STARTTLS);
     imp_status status = stream_call_accepted(stream, view->accepted, view->self, listener->name);
     if (status != IMP_OK)
-        refuse(listener, LISTENER_REFUSED_MODULE);
-    return status;
+        return stream_refuse_by(stream, connection, view, LISTENER_REFUSED_MODULE, status);
+    return IMP_OK;
 }
 
+static bool is_allowed(const struct listener_view *view, const struct sockaddr_storage *client)
+{
+    return view->allow_count == 0 || config_networks_contain(view->networks, view->allow_count,
+                                                             (const struct sockaddr *)client);
+}
+
+static bool is_proxy(const struct listener_view *view, const struct sockaddr_storage *peer)
+{
+    return config_networks_contain(view->networks + view->allow_count, view->proxies_count,
+                                   (const struct sockaddr *)peer);
+}
+
+/* The header has said who the client is: `allow` and the bound of a source are about that one. A proxy
+ * that speaks for itself (health checks) is its own client. */
 static imp_status connection_proxied(imp_stream *stream, const struct sockaddr_storage *source,
                                      void *arg)
 {
     struct connection *connection = arg;
+    const struct listener_view *view = part_here(connection->listener)->view;
     uint32_t max =
         atomic_load_explicit(&listener_bounds.connections_per_source_max, memory_order_relaxed);
+    const struct sockaddr_storage *client =
+        source->ss_family != AF_UNSPEC ? source : &connection->peer;
 
-    (void)stream;
-    connection->source = listener_source_enter(source, max);
-    if (connection->source != NULL)
-        return IMP_OK;
-    connection->is_told = true;
-    refuse(connection->listener, LISTENER_REFUSED_SOURCE);
-    return IMP_LIMIT;
+    if (view == NULL)
+        return stream_refuse_by(stream, connection, view, LISTENER_REFUSED_MODULE, IMP_UNAVAILABLE);
+    if (!is_allowed(view, client))
+        return stream_refuse_by(stream, connection, view, LISTENER_REFUSED_NETWORK, IMP_DENIED);
+    connection->source = listener_source_enter(client, max);
+    if (connection->source == NULL)
+        return stream_refuse_by(stream, connection, view, LISTENER_REFUSED_SOURCE, IMP_LIMIT);
+    return IMP_OK;
 }
 
 static void connection_released(imp_stream *stream, void *arg)
@@ -193,16 +251,6 @@ static imp_loop *loop_choose(imp_loop *here)
                                                                                           : here;
 }
 
-static bool is_allowed(const struct listener_view *view, const struct sockaddr_storage *peer)
-{
-    if (view->allow_count == 0)
-        return true;
-    for (uint32_t i = 0; i < view->allow_count; i++)
-        if (config_network_contains(&view->allow[i], (const struct sockaddr *)peer))
-            return true;
-    return false;
-}
-
 static void connection_accepted(struct listener_part *part, int fd,
                                 const struct sockaddr_storage *peer)
 {
@@ -210,8 +258,9 @@ static void connection_accepted(struct listener_part *part, int fd,
     struct connection *connection;
 
     imp_metric_add(state.accepted, 1);
-    if (!is_allowed(part->view, peer)) {
-        refuse(listener, LISTENER_REFUSED_NETWORK);
+    /* Behind a proxy the client is known only with its header. */
+    if (part->view->proxy ? !is_proxy(part->view, peer) : !is_allowed(part->view, peer)) {
+        refuse(listener, part->view->proxy ? LISTENER_REFUSED_PROXY : LISTENER_REFUSED_NETWORK);
         close(fd);
         return;
     }

@@ -19,8 +19,10 @@ struct listener_view {
     imp_accepted accepted;
     enum config_tls tls;
     bool proxy;
-    uint32_t allow_count;
-    struct config_network allow[];
+    uint8_t refusal_length; /* what a refused client is told; 0: nothing */
+    uint8_t refusal[IMP_REFUSAL_MAX];
+    uint32_t allow_count, proxies_count;
+    struct config_network networks[]; /* of allow, then of proxies */
 };
 
 /* An entry's part of one loop; touched by that loop only. */
@@ -51,7 +53,8 @@ struct listener {
 };
 
 enum listener_refusal {
-    LISTENER_REFUSED_NETWORK, /* not in `allow` */
+    LISTENER_REFUSED_NETWORK, /* the client is not in `allow` */
+    LISTENER_REFUSED_PROXY,   /* the peer is not in `proxies` */
     LISTENER_REFUSED_LIMIT,   /* connections_max */
     LISTENER_REFUSED_SOURCE,  /* connections_per_source_max */
     LISTENER_REFUSED_OPENING, /* PROXY header or TLS handshake failed, or came too late */

@@ -37,6 +37,8 @@ struct serving {
     imp_self *self;
     imp_accepted accepted;
     bool is_published;
+    uint8_t refusal_length;
+    uint8_t refusal[IMP_REFUSAL_MAX];
 };
 
 /* A view on its way to a loop. */
@@ -151,23 +153,48 @@ static imp_status view_send(struct listener *listener, struct listener_view *vie
     return IMP_OK;
 }
 
-static struct listener_view *view_new(enum config_tls tls, bool proxy,
-                                      const struct config_network *allow, uint32_t allow_count,
-                                      const struct serving *serving)
+/* What the settings say; who serves is added by view_new. */
+struct view_rules {
+    enum config_tls tls;
+    bool proxy;
+    const struct config_network *allow, *proxies;
+    uint32_t allow_count, proxies_count;
+};
+
+static struct view_rules rules_of_config(const struct config_listener *config)
 {
-    struct listener_view *view =
-        calloc(1, sizeof *view + allow_count * sizeof(struct config_network));
+    return (struct view_rules){config->tls,     config->proxy,       config->allow,
+                               config->proxies, config->allow_count, config->proxies_count};
+}
+
+static struct view_rules rules_of_view(const struct listener_view *view)
+{
+    return (struct view_rules){view->tls,         view->proxy,
+                               view->networks,    view->networks + view->allow_count,
+                               view->allow_count, view->proxies_count};
+}
+
+static struct listener_view *view_new(const struct view_rules *rules, const struct serving *serving)
+{
+    uint32_t count = rules->allow_count + rules->proxies_count;
+    struct listener_view *view = calloc(1, sizeof *view + count * sizeof view->networks[0]);
     if (view == NULL)
         return NULL;
     atomic_init(&view->references, 1);
-    view->tls = tls;
-    view->proxy = proxy;
-    view->allow_count = allow_count;
-    if (allow_count > 0)
-        memcpy(view->allow, allow, allow_count * sizeof *allow);
+    view->tls = rules->tls;
+    view->proxy = rules->proxy;
+    view->allow_count = rules->allow_count;
+    view->proxies_count = rules->proxies_count;
+    if (rules->allow_count > 0)
+        memcpy(view->networks, rules->allow, rules->allow_count * sizeof view->networks[0]);
+    if (rules->proxies_count > 0)
+        memcpy(view->networks + rules->allow_count, rules->proxies,
+               rules->proxies_count * sizeof view->networks[0]);
     if (serving != NULL) {
         view->self = serving->self;
         view->accepted = serving->accepted;
+        view->refusal_length = serving->refusal_length;
+        memcpy(view->refusal, serving->refusal, sizeof view->refusal);
         atomic_fetch_add(&views_held[serving->self->slot], 1);
     }
     return view;
@@ -190,8 +217,8 @@ static imp_status listener_assign(struct listener *listener, imp_error *error)
 
     if (old->self == (serving != NULL ? serving->self : NULL))
         return IMP_OK;
-    struct listener_view *view =
-        view_new(old->tls, old->proxy, old->allow, old->allow_count, serving);
+    const struct view_rules rules = rules_of_view(old);
+    struct listener_view *view = view_new(&rules, serving);
     if (view == NULL)
         return imp_error_set(error, IMP_LIMIT, "out of memory");
     return view_send(listener, view, error);
@@ -375,8 +402,8 @@ imp_status listener_table_add(const struct config_listener *config, int fd, imp_
             return status;
     }
     settings = settings_new(config);
-    view = view_new(config->tls, config->proxy, config->allow, config->allow_count,
-                    serving_of(config->module));
+    const struct view_rules rules = rules_of_config(config);
+    view = view_new(&rules, serving_of(config->module));
     if (settings == NULL || view == NULL) {
         settings_free(settings);
         listener_view_drop(view);
@@ -494,6 +521,19 @@ imp_status listener_serve(imp_self *self, imp_accepted accepted, imp_error *erro
 imp_status imp_listen(imp_self *self, imp_accepted accepted, imp_error *error)
 {
     return listener_serve(self, accepted, error);
+}
+
+imp_status imp_listen_refusal(imp_self *self, const void *bytes, size_t length, imp_error *error)
+{
+    struct serving *serving = serving_find(self);
+    if (serving == NULL || serving->is_published || length > sizeof serving->refusal)
+        return imp_error_set(error, IMP_INVALID,
+                             "a refusal of at most %u bytes is set in start, after imp_listen",
+                             IMP_REFUSAL_MAX);
+    if (length > 0)
+        memcpy(serving->refusal, bytes, length);
+    serving->refusal_length = (uint8_t)length;
+    return IMP_OK;
 }
 
 static imp_status assign_all(const char *module, imp_error *error)

@@ -26,6 +26,9 @@
 /* Out of descriptors or memory: the sockets are left alone for so long; clients wait in the backlog. */
 #define LISTENER_PAUSE (100 * IMP_MILLISECOND)
 
+/* Refused connections that are told so at a time, with the linger that it takes; others just end. */
+#define LISTENER_TOLD_MAX 64u
+
 struct listener_limits {
     uint32_t connections_max;            /* of the server */
     uint32_t connections_per_source_max; /* from one address; 0 = no bound of its own */

@@ -111,6 +111,7 @@ static void test_everything_is_read(void **state)
     struct config_listeners *listeners = read_listen(
         "( { name = \"lpd\"; address = \"*:515\"; },\n"
         "  { name = \"tls\"; address = \"[::1]:5515\"; tls = \"starttls\"; proxy = true;\n"
+        "    proxies = [ \"192.0.2.4\", \"2001:db8::/64\" ];\n"
         "    allow = [ \"10.0.0.0/8\", \"2001:db8::/32\" ]; queue = \"hold\"; limit = 5;\n"
         "    flag = false; } )");
     assert_int_equal(listeners->count, 2);
@@ -127,6 +128,9 @@ static void test_everything_is_read(void **state)
     assert_int_equal(tls->port, 5515);
     assert_int_equal(tls->tls, CONFIG_TLS_STARTTLS);
     assert_true(tls->proxy);
+    assert_int_equal(tls->proxies_count, 2);
+    assert_string_equal(tls->proxies[1].text, "2001:db8::/64");
+    assert_int_equal(lpd->proxies_count, 0);
     assert_int_equal(tls->allow_count, 2);
     assert_string_equal(config_listener_setting_value(tls, "queue"), "hold");
     assert_string_equal(config_listener_setting_value(tls, "limit"), "5");
@@ -279,6 +283,14 @@ static void test_refusals_say_where_and_what(void **state)
             "[0].tls: found \"ssl\", expected one of \"none\", \"implicit\", \"starttls\"");
     refuses("( { name = \"lpd\"; address = \"*:515\"; proxy = \"no\"; } )",
             "[0].proxy: found \"no\", expected true or false");
+    refuses("( { name = \"lpd\"; address = \"*:515\"; proxy = true; } )",
+            "[0].proxies: found nothing, expected the addresses of the proxies whose header is "
+            "believed, such as [ \"192.0.2.4\" ]: proxy is true");
+    refuses("( { name = \"lpd\"; address = \"*:515\"; proxies = [ \"192.0.2.4\" ]; } )",
+            "[0].proxy: found false, expected true: proxies are given");
+    refuses("( { name = \"lpd\"; address = \"*:515\"; proxy = true; proxies = [ ]; } )",
+            "[0].proxies: found no network, expected networks such as [ \"10.0.0.0/8\", "
+            "\"2001:db8::/32\" ]");
     refuses("( { name = \"lpd\"; address = \"*:515\"; allow = \"10.0.0.0/8\"; } )",
             "[0].allow: found \"10.0.0.0/8\", expected networks such as [ \"10.0.0.0/8\", "
             "\"2001:db8::/32\" ]");
@@ -388,7 +400,8 @@ static void test_equal_looks_at_everything(void **state)
         "( { name = \"a\"; address = \"*:1\"; allow = [ \"::1\" ]; q = \"y\"; } )",
         "( { name = \"a\"; address = \"*:1\"; allow = [ \"::1\" ]; r = \"x\"; } )",
         "( { name = \"a\"; address = \"*:1\"; allow = [ \"::1\" ]; } )",
-        "( { name = \"a\"; address = \"*:1\"; allow = [ \"::1\" ]; q = \"x\"; proxy = true; } )",
+        "( { name = \"a\"; address = \"*:1\"; allow = [ \"::1\" ]; q = \"x\"; proxy = true; "
+        "proxies = [ \"192.0.2.4\" ]; } )",
         "( { name = \"a\"; address = \"*:1\"; allow = [ \"::1\" ]; q = \"x\"; tls = \"implicit\";})",
     };
     static const char base[] =

@@ -410,6 +410,150 @@ static void without_descriptors_accepting_pauses_and_goes_on(void **state)
     close(fd);
 }
 
+/* Refused, having been told these words. */
+static void expect_told(int fd, const char *words)
+{
+    char told[IMP_REFUSAL_MAX + 1] = "";
+    size_t length = strlen(words);
+    ssize_t count = 0;
+    TURN_UNTIL((count = recv(fd, told, sizeof told - 1, MSG_DONTWAIT | MSG_PEEK)) >= 0);
+    assert_int_equal(count, length);
+    assert_int_equal(recv(fd, told, sizeof told - 1, 0), length);
+    assert_string_equal(told, words);
+    TURN_UNTIL(is_gone(fd));
+    assert_int_equal(recv(fd, told, 1, 0), 0); /* in order: no reset takes the words away */
+    close(fd);
+}
+
+static void whoever_is_refused_at_a_bound_is_told_so(void **state)
+{
+    static const char words[] = "421 not now\r\n";
+    struct config_network network;
+    imp_error error;
+    (void)state;
+    assert_int_equal(imp_listen_refusal(self, words, IMP_REFUSAL_MAX + 1, &error), IMP_INVALID);
+    assert_int_equal(imp_listen_refusal(self, words, sizeof words - 1, &error), IMP_OK);
+    add();
+    publish();
+    limits.connections_max = 1;
+    listener_set_limits(&limits);
+    int fd = dial();
+    expect_echo(fd);
+    int refused = dial();
+    assert_int_equal(send(refused, "early words", 11, MSG_NOSIGNAL), 11);
+    expect_told(refused, words);
+    limits.connections_max = 100;
+    limits.connections_per_source_max = 1;
+    listener_set_limits(&limits);
+    expect_told(dial(), words);
+    /* Those who are told so are few, whatever comes. */
+    int many[LISTENER_TOLD_MAX + 4];
+    uint32_t told = 0;
+    for (size_t i = 0; i < sizeof many / sizeof many[0]; i++)
+        many[i] = dial();
+    for (size_t i = 0; i < sizeof many / sizeof many[0]; i++) {
+        char byte;
+        ssize_t count = -1;
+        TURN_UNTIL((count = recv(many[i], &byte, 1, MSG_DONTWAIT)) >= 0 || errno == ECONNRESET);
+        told += count == 1;
+    }
+    assert_int_equal(told, LISTENER_TOLD_MAX);
+    for (size_t i = 0; i < sizeof many / sizeof many[0]; i++)
+        close(many[i]);
+    turn_idle();
+    first.refuses = true;
+    limits.connections_per_source_max = 0;
+    listener_set_limits(&limits);
+    expect_told(dial(), words);
+    /* Who may not come at all learns nothing; nor does who expects TLS. */
+    assert_int_equal(config_parse_network("192.0.2.0/24", &network), IMP_OK);
+    config.allow = &network;
+    config.allow_count = 1;
+    assert_int_equal(listener_table_add(&config, -1, &error), IMP_OK);
+    turn_idle();
+    expect_told(dial(), "");
+    config.allow_count = 0;
+    config.tls = CONFIG_TLS_IMPLICIT;
+    limits.connections_max = 1;
+    listener_set_limits(&limits);
+    assert_int_equal(listener_table_add(&config, -1, &error), IMP_OK);
+    turn_idle();
+    expect_told(dial(), "");
+    close(fd);
+}
+
+static struct config_network loopback, their_clients[2];
+
+static void expect_proxies(void)
+{
+    assert_int_equal(config_parse_network("127.0.0.1", &loopback), IMP_OK);
+    config.proxy = true;
+    config.proxies = &loopback;
+    config.proxies_count = 1;
+}
+
+static int dial_with(const void *header, size_t length)
+{
+    int fd = dial();
+    assert_int_equal(send(fd, header, length, MSG_NOSIGNAL), (ssize_t)length);
+    return fd;
+}
+
+static void only_proxies_are_believed_and_allow_is_about_their_clients(void **state)
+{
+    static const char header[] = "PROXY TCP4 192.0.2.7 198.51.100.1 51234 515\r\n",
+                      other[] = "PROXY TCP4 192.0.3.7 198.51.100.1 51234 515\r\n",
+                      unknown[] = "PROXY UNKNOWN\r\n";
+    static const uint8_t local[] = {13,  10,  13,  10, 0,    13,   10, 'Q',
+                                    'U', 'I', 'T', 10, 0x20, 0x00, 0,  0};
+    imp_error error;
+    (void)state;
+    expect_proxies();
+    assert_int_equal(config_parse_network("192.0.2.0/24", &their_clients[0]), IMP_OK);
+    config.allow = their_clients;
+    config.allow_count = 1;
+    add();
+    publish();
+    /* The proxy itself is not among the clients; whom it speaks for is what counts. */
+    expect_refused(dial_with(other, sizeof other - 1));
+    expect_refused(dial_with(unknown, sizeof unknown - 1));
+    expect_refused(dial_with(local, sizeof local));
+    int fd = dial_with(header, sizeof header - 1);
+    expect_echo(fd);
+    assert_string_equal(first.peer, "192.0.2.7");
+    close(fd);
+    TURN_UNTIL(listener_connections() == 0);
+    /* A proxy's health check has the address of the proxy, which `allow` may name. */
+    assert_int_equal(config_parse_network("127.0.0.1", &their_clients[1]), IMP_OK);
+    config.allow_count = 2;
+    limits.connections_per_source_max = 1;
+    listener_set_limits(&limits);
+    assert_int_equal(listener_table_add(&config, -1, &error), IMP_OK);
+    turn_idle();
+    fd = dial_with(local, sizeof local);
+    expect_echo(fd);
+    assert_string_equal(first.peer, "127.0.0.1");
+    uint32_t accepted = first.accepted;
+    int second_one =
+        dial_with(unknown, sizeof unknown - 1); /* the bound of a source is for it too */
+    TURN_UNTIL(is_gone(second_one));
+    assert_int_equal(first.accepted, accepted);
+    close(second_one);
+    close(fd);
+    TURN_UNTIL(listener_connections() == 0);
+    /* Anybody else could say anything. */
+    first.accepted = 0;
+    assert_int_equal(config_parse_network("192.0.2.4", &loopback), IMP_OK);
+    assert_int_equal(listener_table_add(&config, -1, &error), IMP_OK);
+    turn_idle();
+    fd = dial();
+    (void)send(fd, header, sizeof header - 1, MSG_NOSIGNAL);
+    expect_refused(fd);
+    fd = dial();
+    (void)send(fd, local, sizeof local, MSG_NOSIGNAL);
+    expect_refused(fd);
+}
+
 static void the_proxy_header_tells_the_client(void **state)
 {
     static const char v1[] = "PROXY TCP4 192.0.2.7 198.51.100.1 51234 515\r\nhi";
@@ -418,7 +562,7 @@ static void the_proxy_header_tells_the_client(void **state)
                                  100, 1,    0x30, 0x39, 2,  3,   4,  0,   0,   'h', 'i'};
     char answer[3] = "";
     (void)state;
-    config.proxy = true;
+    expect_proxies();
     add();
     publish();
     int fd = dial();
@@ -449,7 +593,7 @@ static void a_silent_proxy_is_cut(void **state)
 {
     (void)state;
     time_freeze_for_test(1, IMP_SECOND);
-    config.proxy = true;
+    expect_proxies();
     add();
     publish();
     int fd = dial();
@@ -583,6 +727,8 @@ int main(void)
         TEST(removing_an_entry_refuses_new_clients_and_keeps_old_ones),
         TEST(a_new_generation_takes_over_without_a_gap),
         TEST(without_descriptors_accepting_pauses_and_goes_on),
+        TEST(whoever_is_refused_at_a_bound_is_told_so),
+        TEST(only_proxies_are_believed_and_allow_is_about_their_clients),
         TEST(the_proxy_header_tells_the_client),
         TEST(a_silent_proxy_is_cut),
         THREADS(connections_are_spread_over_the_loops),
