@@ -67,6 +67,7 @@ struct imp_stream {
     bool is_scratch : 1;  /* the input lies in the loop's shared buffer */
     bool is_opening : 1;  /* accepted, and not yet given to a module */
     bool has_local : 1;
+    bool is_expecting : 1; /* the module expects bytes: the minimum rate counts */
 
     struct stream_buffer input, output;
     size_t input_max;
@@ -77,6 +78,12 @@ struct imp_stream {
     int64_t last_ticks;     /* of the last byte in either direction */
     int64_t deadline;       /* ticks; 0 = none */
     int64_t phase_deadline; /* ticks; opening, connecting, lingering */
+
+    uint32_t rate_min;   /* bytes a second; 0 = none */
+    int64_t rate_window; /* us */
+    int64_t rate_since;  /* ticks; since when the time left runs */
+    int64_t rate_left;   /* us that the window had left then */
+    uint64_t rate_bytes; /* that came in it */
 
     const char *message;
     imp_peer peer, local;
@@ -117,6 +124,16 @@ enum stream_io stream_tls_end(imp_stream *stream);
 /* The peer's key is the pinned one. */
 bool stream_tls_fits_pin(imp_stream *stream, const uint8_t *pin);
 void stream_tls_free(imp_stream *stream);
+
+/* stream-rate.c */
+/* When the rate is to be looked at; INT64_MAX: not while things are as they are. */
+int64_t stream_rate_due(const imp_stream *stream);
+/* The window is over; begins the next one if the peer has sent enough. */
+bool stream_rate_is_kept(imp_stream *stream, int64_t now);
+/* Reading is going to be paused; reading goes on; the peer could not send until now. */
+void stream_rate_pause(imp_stream *stream, int64_t now);
+void stream_rate_resume(imp_stream *stream, int64_t now);
+void stream_rate_restart(imp_stream *stream, int64_t now);
 
 /* stream-connect.c */
 /* In STREAM_RESOLVING and STREAM_CONNECTING. */

@@ -263,6 +263,8 @@ imp_stream *stream_accept(int fd, const struct sockaddr_storage *peer,
     stream_peer_format(peer, &stream->peer);
     stream->opening = *opening;
     stream->is_opening = true;
+    stream->rate_min = opening->min_rate;
+    stream->rate_window = opening->min_rate_window_us;
     stream->phase_deadline = loop_ticks(stream->loop) + opening->timeout_us;
     if (opening->proxy) {
         stream->phase = STREAM_PROXY;
@@ -320,7 +322,8 @@ static int64_t stream_due(const imp_stream *stream)
     if (stream->idle_us != 0 && stream->phase == STREAM_OPEN &&
         stream->last_ticks + stream->idle_us < due)
         due = stream->last_ticks + stream->idle_us;
-    return due;
+    int64_t rate_due = stream_rate_due(stream);
+    return rate_due < due ? rate_due : due;
 }
 
 void stream_timer_set(imp_stream *stream)
@@ -346,6 +349,17 @@ static void stream_timer_fired(struct loop_timer *timer)
     }
     if (stream->connect != NULL && stream_connect_timed_out(stream)) {
         stream_timer_set(stream);
+        stream_run(stream);
+        return;
+    }
+    if (stream_rate_due(stream) <= loop_ticks(stream->loop)) {
+        if (stream_rate_is_kept(stream, loop_ticks(stream->loop))) {
+            stream_timer_fired(timer); /* whether another deadline has passed as well */
+            return;
+        }
+        if (stream->opening.slow != NULL)
+            stream->opening.slow(stream, stream->opening.arg);
+        stream_fail(stream, IMP_CLOSED_TIMEOUT, "the peer sends too slowly");
         stream_run(stream);
         return;
     }
@@ -515,6 +529,7 @@ static enum stream_io input_receive(imp_stream *stream, size_t *received)
             stream->is_scratch = true;
         }
         stream->input.length = rest + total;
+        stream->rate_bytes += total;
         stream->last_ticks = loop_ticks(stream->loop);
     }
     if (io == STREAM_IO_END)
@@ -581,6 +596,8 @@ void imp_stream_consume(imp_stream *stream, size_t length)
     } else if (length > 0) {
         buffer_take(&stream->input, length);
     }
+    if (was_full)
+        stream_rate_restart(stream, loop_ticks(stream->loop));
     if ((was_full && stream->can_read) || (stream->input.length == 0 && stream->was_ended_told))
         stream_wake(stream);
 }
@@ -594,6 +611,8 @@ void imp_stream_set_input_max(imp_stream *stream, size_t length)
 
 void imp_stream_pause(imp_stream *stream)
 {
+    if (stream->is_expecting && !stream->is_paused)
+        stream_rate_pause(stream, imp_ticks());
     stream->is_paused = true;
 }
 
@@ -605,6 +624,7 @@ void imp_stream_resume(imp_stream *stream)
     stream->is_readable_due = stream->input.length > 0;
     /* The peer could not go on meanwhile: its time counts anew. */
     stream->last_ticks = imp_ticks();
+    stream_rate_resume(stream, stream->last_ticks);
     stream_wake(stream);
 }
 

@@ -26,6 +26,7 @@
 /* PROXY header and TLS handshake of an accepted connection together. */
 #define STREAM_OPENING_TIMEOUT (30 * IMP_SECOND)
 #define STREAM_CONNECT_TIMEOUT (30 * IMP_SECOND)
+#define STREAM_RATE_WINDOW_MAX (24 * 3600 * IMP_SECOND)
 /* One stream reads so much in a turn before the others have theirs. */
 #define STREAM_TURN_BYTES ((size_t)512 * 1024)
 
@@ -41,10 +42,15 @@ struct stream_opening {
     bool proxy;
     bool tls;
     int64_t timeout_us; /* for both together */
+    /* The least that the peer has to send while it is expected to (imp_stream_expect); 0 = none. */
+    uint32_t min_rate; /* bytes a second */
+    int64_t min_rate_window_us;
     imp_status (*opened)(imp_stream *stream, void *arg);
     /* The true peer is known from the PROXY header (AF_UNSPEC: it is the socket's own); may refuse. NULL
      * is allowed. */
     imp_status (*proxied)(imp_stream *stream, const struct sockaddr_storage *source, void *arg);
+    /* The peer was slower than that; the stream ends. NULL is allowed. */
+    void (*slow)(imp_stream *stream, void *arg);
     void (*released)(imp_stream *stream, void *arg);
     void *arg;
 };

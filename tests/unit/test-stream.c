@@ -345,6 +345,117 @@ static void idle_and_overall_deadlines_close(void **state)
     test_free(limited);
 }
 
+/* A stream that wants 10 bytes a second, on the average of 10 seconds. */
+static struct seen *adopt_expecting(int fd)
+{
+    struct seen *seen = adopt(fd);
+    imp_stream_set_min_rate(seen->stream, 10, 10 * IMP_SECOND);
+    imp_stream_expect(seen->stream, true);
+    return seen;
+}
+
+static void pass_seconds(int count)
+{
+    for (int i = 0; i < count; i++) {
+        time_advance_for_test(IMP_SECOND);
+        turn_idle();
+    }
+}
+
+static void who_sends_too_slowly_is_cut(void **state)
+{
+    int fds[2];
+    (void)state;
+    time_freeze_for_test(1, IMP_SECOND);
+    tcp_pair(fds);
+    struct seen *seen = adopt_expecting(fds[0]);
+    imp_stream_set_idle_timeout(seen->stream, 11 * IMP_SECOND); /* which a byte puts off */
+    static const char enough[100];
+    for (int window = 0; window < 3; window++) {
+        send_all(fds[1], enough, sizeof enough);
+        pass_seconds(10);
+        assert_int_equal(seen->closed, 0);
+    }
+    int passed = 0;
+    while (!seen->closed && passed++ < 100) {
+        send_all(fds[1], "xxxxxxxxx", 9);
+        pass_seconds(1);
+    }
+    assert_int_equal(seen->reason, IMP_CLOSED_TIMEOUT);
+    assert_true(passed <= 20); /* two windows at the latest */
+    close(fds[1]);
+    test_free(seen);
+}
+
+static void bytes_that_we_were_too_slow_to_take_count(void **state)
+{
+    int fds[2];
+    static const char enough[100];
+    (void)state;
+    time_freeze_for_test(1, IMP_SECOND);
+    tcp_pair(fds);
+    struct seen *seen = adopt_expecting(fds[0]);
+    turn_idle();
+    for (int window = 0; window < 3; window++) {
+        /* The loop was away meanwhile; it looks at timers and sockets in one turn. */
+        send_all(fds[1], enough, sizeof enough);
+        time_advance_for_test(11 * IMP_SECOND);
+        turn_idle();
+        assert_int_equal(seen->closed, 0);
+    }
+    close(fds[1]);
+    imp_stream_abort(seen->stream);
+    TURN_UNTIL(seen->closed);
+    test_free(seen);
+}
+
+static void who_waits_for_us_is_not_cut(void **state)
+{
+    int fds[2];
+    static char block[1 << 20];
+    (void)state;
+    time_freeze_for_test(1, IMP_SECOND);
+    tcp_pair(fds);
+    struct seen *seen = adopt_expecting(fds[0]);
+    /* Paused for most of each window: it can't send. */
+    for (int i = 0; i < 6; i++) {
+        pass_seconds(4);
+        imp_stream_pause(seen->stream);
+        pass_seconds(100);
+        send_all(fds[1], "yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy", 50);
+        imp_stream_resume(seen->stream);
+        turn_idle();
+        assert_int_equal(seen->closed, 0);
+    }
+    /* A full input: the same without a pause. */
+    seen->keeps_input = true;
+    imp_stream_set_input_max(seen->stream, 1000);
+    while (imp_stream_input(seen->stream).length < 1000) {
+        (void)!send(fds[1], block, sizeof block, MSG_DONTWAIT | MSG_NOSIGNAL);
+        turn_idle();
+    }
+    pass_seconds(100);
+    assert_int_equal(seen->closed, 0);
+    seen->keeps_input = false;
+    imp_stream_set_input_max(seen->stream, 1 << 20);
+    imp_stream_consume(seen->stream, 1000);
+    pass_seconds(9);
+    assert_int_equal(seen->closed, 0);
+    /* Nothing is expected any more: it waits for an answer. */
+    imp_stream_expect(seen->stream, false);
+    pass_seconds(100);
+    assert_int_equal(seen->closed, 0);
+    imp_stream_expect(seen->stream, true);
+    pass_seconds(9);
+    imp_stream_expect(seen->stream, true); /* the same again is no new window */
+    assert_int_equal(seen->closed, 0);
+    pass_seconds(1);
+    TURN_UNTIL(seen->closed);
+    assert_int_equal(seen->reason, IMP_CLOSED_TIMEOUT);
+    close(fds[1]);
+    test_free(seen);
+}
+
 static void a_peer_that_takes_nothing_does_not_hold_a_closing_stream(void **state)
 {
     int fds[2];
@@ -575,6 +686,9 @@ int main(void)
         TEST(last_bytes_are_not_lost_to_unread_input),
         TEST(lingering_ends),
         TEST(idle_and_overall_deadlines_close),
+        TEST(who_sends_too_slowly_is_cut),
+        TEST(bytes_that_we_were_too_slow_to_take_count),
+        TEST(who_waits_for_us_is_not_cut),
         TEST(a_peer_that_takes_nothing_does_not_hold_a_closing_stream),
         TEST(a_reset_is_seen_in_every_state),
         TEST(an_abort_resets_the_peer),

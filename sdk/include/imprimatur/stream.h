@@ -5,7 +5,7 @@
  * The core alone accepts (allowed networks, connection limits, PROXY protocol, TLS by the listener's
  * `tls`) and hands the module a stream on the loop it stays on. A stream has an input buffer with an
  * upper bound (back-pressure: at the bound the core stops reading), an output buffer with a bound,
- * an idle deadline and an overall deadline. All calls on a stream are made on its loop.
+ * an idle deadline, an overall deadline and a minimum rate. All calls on a stream are made on its loop.
  *
  * After `closed` was called the stream is gone; it is called exactly once for every stream whose
  * `accepted` returned IMP_OK or whose imp_stream_connect did.
@@ -81,6 +81,19 @@ IMP_PUBLIC void imp_stream_abort(imp_stream *stream);
 IMP_PUBLIC void imp_stream_set_idle_timeout(imp_stream *stream, int64_t idle_us);
 /* The overall deadline, in microseconds from now; 0 = none. */
 IMP_PUBLIC void imp_stream_set_deadline(imp_stream *stream, int64_t deadline_us);
+
+/* Says whether the peer is to send now (a document, the rest of a command), or is itself waiting for us.
+ * While it is, it has to send at least the settings' min_rate bytes a second, on the average of each
+ * min_rate_window; time in which reading is paused or the input is full does not count. Who does not is
+ * cut after two windows at the latest: `closed` with IMP_CLOSED_TIMEOUT, counted in the metric
+ * connections_slow_total. Against peers that keep a connection, and with it one of its bounds, by a byte
+ * now and then, which an idle deadline does not see. Not expected at first; the same value again changes
+ * nothing. On the stream's loop. */
+IMP_PUBLIC void imp_stream_expect(imp_stream *stream, bool is_expected);
+/* Another minimum for this stream than the settings' (for outgoing streams there is none at first);
+ * `bytes_per_second` 0 = none. The window begins anew. On the stream's loop. */
+IMP_PUBLIC void imp_stream_set_min_rate(imp_stream *stream, uint32_t bytes_per_second,
+                                        int64_t window_us);
 
 /* Who is at the other end. Valid as long as the stream. */
 IMP_PUBLIC const imp_peer *imp_stream_peer(imp_stream *stream);
