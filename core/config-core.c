@@ -61,6 +61,10 @@ const imp_option config_core_rows[] = {
                      "time for a client's TLS handshake"),
     IMP_OPT_DURATION(C, proxy_timeout, "5s", "100ms", "1min", IMP_LIVE,
                      "time for the PROXY protocol header to come in"),
+    IMP_OPT_SIZE(C, min_rate, "128B", "0B", "1MiB", IMP_LIVE,
+                 "least that a client has to send a second while it is expected to; 0B: none"),
+    IMP_OPT_DURATION(C, min_rate_window, "60s", "1s", "1h", IMP_LIVE,
+                     "time over which min_rate is averaged"),
 
     /* log */
     IMP_OPT_ENUM(C, log_target, LOG_TARGETS, "stderr", LIVE_ETC,

@@ -51,6 +51,8 @@ struct config_core {
     int64_t listen_backlog;
     int64_t tls_handshake_timeout;
     int64_t proxy_timeout; /* for the PROXY header to come in */
+    int64_t min_rate;      /* bytes a second from who is expected to send; 0 = none */
+    int64_t min_rate_window;
 
     int64_t log_target;   /* LOG_TO_... of core/log.h, in the order of its choices */
     const char *log_file; /* with log_target = "file"; absolute */

@@ -40,7 +40,7 @@ static const char *const refusal_names[LISTENER_REFUSALS] = {
 static struct {
     _Atomic uint32_t connections;
     _Atomic uint32_t told; /* refused ones that are being told so */
-    imp_metric *accepted, *refused[LISTENER_REFUSALS], *gauge, *pauses;
+    imp_metric *accepted, *refused[LISTENER_REFUSALS], *gauge, *pauses, *slow;
 } state;
 
 uint32_t listener_connections(void)
@@ -61,7 +61,10 @@ imp_status listener_accept_start(imp_error *error)
     state.pauses =
         imp_metric_register(NULL, IMP_METRIC_COUNTER, "accept_pauses_total", NULL,
                             "Times that accepting paused for want of descriptors or memory");
-    bool is_complete = state.accepted != NULL && state.gauge != NULL && state.pauses != NULL;
+    state.slow = imp_metric_register(NULL, IMP_METRIC_COUNTER, "connections_slow_total", NULL,
+                                     "Connections cut because the client sent less than min_rate");
+    bool is_complete =
+        state.accepted != NULL && state.gauge != NULL && state.pauses != NULL && state.slow != NULL;
     for (size_t i = 0; i < LISTENER_REFUSALS; i++) {
         state.refused[i] =
             imp_metric_register(NULL, IMP_METRIC_COUNTER, "connections_refused_total", labels[i],
@@ -210,6 +213,16 @@ static void connection_released(imp_stream *stream, void *arg)
     connection_end(connection);
 }
 
+static void connection_slow(imp_stream *stream, void *arg)
+{
+    const struct connection *connection = arg;
+    (void)stream;
+    imp_metric_add(state.slow, 1);
+    imp_log_limited(NULL, LOG_INTERVAL_MS, IMP_LOG_WARNING, "listener.slow",
+                    "module=%s listener=%s", connection->listener->module,
+                    connection->listener->name);
+}
+
 static void connection_begin(struct connection *connection)
 {
     struct listener_view *view = part_here(connection->listener)->view;
@@ -222,8 +235,12 @@ static void connection_begin(struct connection *connection)
         .proxy = view->proxy,
         .tls = view->tls == CONFIG_TLS_IMPLICIT,
         .timeout_us = atomic_load_explicit(&listener_bounds.opening_timeout, memory_order_relaxed),
+        .min_rate = atomic_load_explicit(&listener_bounds.min_rate, memory_order_relaxed),
+        .min_rate_window_us =
+            atomic_load_explicit(&listener_bounds.min_rate_window, memory_order_relaxed),
         .opened = connection_opened,
         .proxied = connection_proxied,
+        .slow = connection_slow,
         .released = connection_released,
         .arg = connection,
     };

@@ -34,7 +34,11 @@ struct listener_limits {
     uint32_t connections_per_source_max; /* from one address; 0 = no bound of its own */
     uint32_t imbalance; /* a loop hands on when it is ahead of the least loaded by more than this */
     int64_t opening_timeout; /* us, for PROXY header and TLS handshake together */
+    uint32_t min_rate;       /* bytes a second, while a client is expected to send; 0 = none */
+    int64_t min_rate_window; /* us */
 };
+struct config_core;
+struct listener_limits listener_limits_of(const struct config_core *core);
 #define LISTENER_LIMITS_DEFAULT                                                                    \
     {                                                                                              \
         .connections_max = 20000, .connections_per_source_max = 1000, .imbalance = 8,              \

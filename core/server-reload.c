@@ -122,11 +122,7 @@ static void take_listeners(const struct config *next, const struct sayer *sayer)
     const struct config_core *core = config_core(next);
     const struct config_listeners *old = config_listeners(server.config);
     const struct config_listeners *new = config_listeners(next);
-    const struct listener_limits limits = {
-        .connections_max = (uint32_t)core->connections_max,
-        .connections_per_source_max = (uint32_t)core->connections_per_source_max,
-        .imbalance = (uint32_t)core->accept_imbalance,
-        .opening_timeout = core->tls_handshake_timeout + core->proxy_timeout};
+    const struct listener_limits limits = listener_limits_of(core);
     listener_set_limits(&limits);
     for (uint32_t i = 0; i < new->count; i++) {
         const struct config_listener *listener = &new->items[i];

@@ -173,11 +173,7 @@ static imp_status listeners_begin(imp_error *error)
 {
     const struct config_core *core = core_settings();
     const struct config_listeners *listeners = config_listeners(server.config);
-    const struct listener_limits limits = {
-        .connections_max = (uint32_t)core->connections_max,
-        .connections_per_source_max = (uint32_t)core->connections_per_source_max,
-        .imbalance = (uint32_t)core->accept_imbalance,
-        .opening_timeout = core->tls_handshake_timeout + core->proxy_timeout};
+    const struct listener_limits limits = listener_limits_of(core);
     imp_status status = listener_start(&limits, error);
     if (status != IMP_OK)
         return status;

@@ -60,10 +60,10 @@ static imp_status accepted(imp_self *self, void *instance_, const char *listener
 {
     struct instance *instance = instance_;
     const char *greeting = atomic_load(&instance->greeting);
-    (void)self;
-    (void)listener;
     atomic_fetch_add(&instance->connections, 1);
     imp_stream_set_events(stream, &stream_events, instance);
+    if (imp_listener_setting(self, listener, "expects") != NULL)
+        imp_stream_expect(stream, true);
     (void)imp_stream_write(stream, greeting, strlen(greeting));
     (void)imp_stream_write(stream, "\n", 1);
     return IMP_OK;
