@@ -2,6 +2,7 @@
 /* log-line.c - see log-line.h. */
 #include "build-config.h"
 
+#include "core/log-format.h"
 #include "core/log-line.h"
 #include "core/self.h"
 #include "core/text.h"
@@ -28,11 +29,36 @@ static const char *module_name(const imp_self *self)
     return self == NULL ? "core" : self->name;
 }
 
+/* Ends a text that was cut, from `start` on, so that it can still be read: no half escape, and a quote
+ * that was opened is closed. Returns the new length. */
+static size_t cut_end(char *line, size_t start, size_t used, size_t room)
+{
+    static const char ellipsis[] = "...";
+    bool is_quoted = false;
+    size_t end = sizeof ellipsis + 1; /* with the quote */
+
+    if (used > room - end)
+        used = text_cut(line, room - end);
+    for (size_t i = start; i < used;) {
+        size_t step = line[i] != '\\' ? 1 : i + 1 < used && line[i + 1] == 'x' ? 4 : 2;
+        if (i + step > used) {
+            used = i;
+            break;
+        }
+        is_quoted = is_quoted != (line[i] == '"');
+        i += step;
+    }
+    memcpy(line + used, ellipsis, sizeof ellipsis - 1);
+    used += sizeof ellipsis - 1;
+    if (is_quoted)
+        line[used++] = '"';
+    return used;
+}
+
 size_t log_line_format_va(char line[LOG_LINE_MAX], imp_log_level level, const imp_self *self,
                           const char *event, uint64_t suppressed, const char *format,
                           va_list arguments)
 {
-    static const char ellipsis[] = "...";
     char text[LOG_LINE_MAX], time[TIME_TEXT_SIZE], tail[40] = "";
     /* The tail (suppressed=N) must survive a cut, so its room is kept free. */
     if (suppressed > 0)
@@ -42,23 +68,17 @@ size_t log_line_format_va(char line[LOG_LINE_MAX], imp_log_level level, const im
     int head = snprintf(line, room, "%s %s %s %s ", time_format(imp_now(), time), level_name(level),
                         module_name(self), event);
     size_t used = head < 0 ? 0 : (size_t)head < room ? (size_t)head : room - 1;
-    int wanted = vsnprintf(text, sizeof text, format, arguments);
-    size_t length = wanted < 0                     ? 0
-                    : (size_t)wanted < sizeof text ? (size_t)wanted
-                                                   : sizeof text - 1;
-    bool is_cut = wanted >= (int)sizeof text;
+    size_t start = used;
+    bool is_cut = false;
+    size_t length = log_format_va(text, sizeof text, &is_cut, format, arguments);
     if (is_cut)
         length = text_cut(text, length);
     size_t written = imp_text_clean(line + used, room - used, text, length);
     /* Cleaning never makes UTF-8 longer; when the whole did not fit, it was cut. */
     is_cut = is_cut || (written < length && used + written + 4 >= room);
     used += written;
-    if (is_cut) {
-        if (used > room - sizeof ellipsis)
-            used = text_cut(line, room - sizeof ellipsis);
-        memcpy(line + used, ellipsis, sizeof ellipsis - 1);
-        used += sizeof ellipsis - 1;
-    }
+    if (is_cut)
+        used = cut_end(line, start, used, room);
     while (used > 0 && line[used - 1] == ' ')
         used--;
     memcpy(line + used, tail, strlen(tail));

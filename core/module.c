@@ -18,16 +18,6 @@ struct module_context module_context;
 struct module **module_rows;
 uint32_t module_row_count;
 
-/* A reason stands between double quotes in the log. */
-static const char *quotable(const imp_error *reason, char text[IMP_ERROR_MESSAGE_MAX])
-{
-    size_t length = strnlen(reason->message, IMP_ERROR_MESSAGE_MAX - 1);
-    for (size_t i = 0; i < length; i++)
-        text[i] = reason->message[i] == '"' ? '\'' : reason->message[i];
-    text[length] = '\0';
-    return text;
-}
-
 /* ---- records ---- */
 
 static imp_status make_rows(const struct config *config, imp_error *error)
@@ -105,9 +95,8 @@ static imp_status put_in_order(imp_error *error)
 
 static void fail(struct module *module)
 {
-    char text[IMP_ERROR_MESSAGE_MAX];
     imp_log(NULL, IMP_LOG_ERROR, "module.failed", "module=%s reason=\"%s\"", module->name,
-            quotable(&module->reason, text));
+            module->reason.message);
     if (module_life_end_from(module) != LIFE_END_UNWIND) {
         module_end_now(module);
         return;

@@ -109,12 +109,7 @@ imp_status server_signals_begin(imp_error *error)
 
 static void refuse(const imp_error *error)
 {
-    char text[IMP_ERROR_MESSAGE_MAX];
-    size_t length = strnlen(error->message, sizeof(text) - 1);
-    for (size_t i = 0; i < length; i++)
-        text[i] = error->message[i] == '"' ? '\'' : error->message[i];
-    text[length] = '\0';
-    imp_log(NULL, IMP_LOG_CRITICAL, "server.refused", "reason=\"%s\"", text);
+    imp_log(NULL, IMP_LOG_CRITICAL, "server.refused", "reason=\"%s\"", error->message);
     server_link_refused(error);
 }
 

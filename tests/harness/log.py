@@ -6,6 +6,15 @@ import threading
 from .deadline import Deadline
 
 FIELD = re.compile(r'([A-Za-z_][\w.-]*)=("(?:[^"\\]|\\.)*"|\S*)')
+ESCAPE = re.compile(r"\\(x[0-9a-f]{2}|.)")
+
+
+def unescaped(match):
+    """What core/log-format.h says of escapes."""
+    word = match.group(1)
+    if len(word) == 3:
+        return chr(int(word[1:], 16))
+    return {"n": "\n", "r": "\r", "t": "\t"}.get(word, word)
 
 
 class LogLine:
@@ -20,7 +29,7 @@ class LogLine:
             self.time, self.level, self.source, self.event = parts[:4]
             for key, raw in FIELD.findall(parts[4] if len(parts) > 4 else ""):
                 if raw.startswith('"'):
-                    raw = re.sub(r"\\(.)", r"\1", raw[1:-1])
+                    raw = ESCAPE.sub(unescaped, raw[1:-1])
                 self.fields[key] = raw
 
     def __repr__(self):

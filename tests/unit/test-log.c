@@ -81,6 +81,63 @@ static void test_line_breaks_and_escapes_cannot_be_injected(void **state)
     assert_null(strchr(captured, '\x1b'));
 }
 
+/* Behind time, level, module and event. */
+static const char *pairs(void)
+{
+    const char *found = strstr(captured, " core a ");
+    return found != NULL ? found + strlen(" core a ") : "(no such line)";
+}
+
+static void test_values_can_be_read_back(void **state)
+{
+    (void)state;
+    imp_log(NULL, IMP_LOG_INFO, "a", "reason=\"%s\" n=%d", "no \"x\" in C:\\y\nz\x1b=1", 5);
+    assert_string_equal(pairs(), "reason=\"no \\\"x\\\" in C:\\\\y\\nz\\x1b=1\" n=5");
+    imp_log(NULL, IMP_LOG_INFO, "a", "x=%s y=%s z=%s", "plain/word=1", "two words", "q\"");
+    assert_string_equal(pairs(), "x=plain/word=1 y=\"two words\" z=\"q\\\"\"");
+    /* Text that was formatted before is not touched, nor is what stands in the format itself. */
+    imp_log(NULL, IMP_LOG_INFO, "a", "%s hint=\"100%% sure\" last=%s", "a=\"b c\" d=1", "");
+    assert_string_equal(pairs(), "a=\"b c\" d=1 hint=\"100% sure\" last=");
+    imp_log(NULL, IMP_LOG_INFO, "a", "r=\"\xc3\xa4%s\"", "\xc3\xb6\t\r");
+    assert_string_equal(pairs(), "r=\"\xc3\xa4\xc3\xb6\\t\\r\"");
+}
+
+static void test_every_conversion_is_as_in_printf(void **state)
+{
+    (void)state;
+    char expected[512];
+#define CONVERSIONS                                                                                \
+    "%d|%5d|%-5u|%05u|%+d|%x|%#X|%o|%hhd|%hu|%ld|%lu|%lld|%llx|%jd|%zu|%td|%.3f|%Lg|%e|%c|%.2s|"   \
+    "%.*s|%*d|%p|%%"
+#define ARGUMENTS                                                                                  \
+    -1, 42, 43u, 44u, 45, 0xbeefu, 0xbeefu, 8u, (signed char)-3, (unsigned short)65535,            \
+        (long)-5000000000, 6000000000UL, -7000000000LL, 0xabcdef0123ULL, (intmax_t)-8, (size_t)9,  \
+        (ptrdiff_t)-10, 3.14159, (long double)2.5, 1e300, 'c', "cut", 3, "cut here", 6, 7,         \
+        (void *)captured
+    snprintf(expected, sizeof expected, CONVERSIONS, ARGUMENTS);
+    imp_log(NULL, IMP_LOG_INFO, "a", CONVERSIONS, ARGUMENTS);
+    assert_string_equal(pairs(), expected);
+}
+
+static void test_a_line_that_is_cut_can_be_read_back(void **state)
+{
+    (void)state;
+    char text[2 * LOG_LINE_MAX];
+    for (size_t shift = 0; shift < 8; shift++) {
+        /* Escapes of four bytes, cut at each place. */
+        memset(text, 'y', shift);
+        memset(text + shift, 1, sizeof text - shift - 1);
+        text[sizeof text - 1] = '\0';
+        imp_log(NULL, IMP_LOG_INFO, "a", "v=\"%s\" n=%d", text, 1);
+        const char *end = captured + strlen(captured);
+        assert_true(strlen(captured) < LOG_LINE_MAX);
+        assert_string_equal(end - 8, "\\x01...\"");
+        imp_log(NULL, IMP_LOG_INFO, "a", "v=%s n=%d", text, 1);
+        end = captured + strlen(captured);
+        assert_string_equal(end - 8, "\\x01...\"");
+    }
+}
+
 static void test_long_line_is_cut_and_says_so(void **state)
 {
     (void)state;
@@ -342,6 +399,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_level_decides, start_capture, stop_capture),
         cmocka_unit_test_setup_teardown(test_line_breaks_and_escapes_cannot_be_injected,
                                         start_capture, stop_capture),
+        cmocka_unit_test_setup_teardown(test_values_can_be_read_back, start_capture, stop_capture),
+        cmocka_unit_test_setup_teardown(test_every_conversion_is_as_in_printf, start_capture,
+                                        stop_capture),
+        cmocka_unit_test_setup_teardown(test_a_line_that_is_cut_can_be_read_back, start_capture,
+                                        stop_capture),
         cmocka_unit_test_setup_teardown(test_long_line_is_cut_and_says_so, start_capture,
                                         stop_capture),
         cmocka_unit_test_setup_teardown(test_limited_event_is_counted_and_said_later, start_capture,

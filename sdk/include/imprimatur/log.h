@@ -19,9 +19,11 @@ typedef int32_t imp_log_level; /* as syslog(3) */
 #define IMP_LOG_INFO ((imp_log_level)6)
 #define IMP_LOG_DEBUG ((imp_log_level)7)
 
-/* Writes one event. `self` NULL means the core itself. `format` yields the key=value pairs; a value
- * with blanks must be written in double quotes by the caller's format (key="%s"); control
- * characters are replaced. Lines over 2 KiB are cut. Never blocks on the disk. Any thread. */
+/* Writes one event. `self` NULL means the core itself. `format` yields the key=value pairs, so that the
+ * line can be read back whatever the values are: what %s puts between double quotes (key="%s") gets a
+ * backslash before quotes and backslashes, and \n, \r, \t or \xNN for control characters; a %s right
+ * behind "=" is put in quotes when it is no plain word. Lines over 2 KiB are cut and end in "...". Never
+ * blocks on the disk. Any thread. */
 IMP_PUBLIC void imp_log(imp_self *self, imp_log_level level, const char *event, const char *format,
                         ...) IMP_PRINTF(4, 5);
 
