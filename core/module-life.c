@@ -372,6 +372,11 @@ static bool is_goal_reached(const struct module *module, enum life_goal goal)
            (goal == LIFE_CHECKED && !next->is_checked);
 }
 
+bool module_life_failed_at_tables(const struct module *module)
+{
+    return module->steps < STEP_COUNT && STEPS[module->steps].forward == declare_tables;
+}
+
 void module_life_unwind(struct module *module)
 {
     while (module->steps > 0 && !STEPS[module->steps - 1].is_ending) {

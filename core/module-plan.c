@@ -180,3 +180,16 @@ uint32_t module_plan(struct module_plan_row *rows, uint32_t count, uint32_t *ord
             refuse_circle(rows, count, order, ordered);
     }
 }
+
+bool module_plan_is_needed(const struct module_plan_row *rows, uint32_t count, uint32_t index)
+{
+    char name[NOTE_NAME_SIZE];
+    uint32_t major;
+    for (uint32_t i = 0; i < count; i++) {
+        const char *list = rows[i].requires;
+        while (note_next_service(&list, name, &major))
+            if (offers(&rows[index], name, major))
+                return true;
+    }
+    return false;
+}

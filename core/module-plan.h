@@ -22,4 +22,7 @@ struct module_plan_row {
  * number. Rows must stand in name order. */
 uint32_t module_plan(struct module_plan_row *rows, uint32_t count, uint32_t *order);
 
+/* True when a row requires what row `index` provides. */
+bool module_plan_is_needed(const struct module_plan_row *rows, uint32_t count, uint32_t index);
+
 #endif

@@ -21,6 +21,7 @@ struct module {
     uint32_t steps;   /* of module-life.c's table that were taken and not reversed */
     uint32_t loops_entered;
     bool is_in_order;     /* has a place in the order of start */
+    bool is_needed;       /* another one requires a service of it */
     bool is_still_mapped; /* dlclose did not unmap it */
     bool is_ending;       /* between module_end_begin and its `done` */
 
@@ -51,6 +52,8 @@ extern uint32_t module_row_count;
 enum life_goal { LIFE_VERIFIED, LIFE_CHECKED, LIFE_STARTED };
 /* Takes steps until the goal, or until one fails; its reason stands in module->reason then. */
 imp_status module_life_advance(struct module *module, enum life_goal goal);
+/* True when the step that failed was the one that opens its tables. */
+bool module_life_failed_at_tables(const struct module *module);
 /* Reverses all steps that were taken, newest first, up to one that module-end.c has to end. */
 void module_life_unwind(struct module *module);
 /* Where the end of a module has to begin, after a failed step or at shutdown. */

@@ -76,6 +76,7 @@ static imp_status put_in_order(imp_error *error)
     for (uint32_t i = 0; i < startable; i++) {
         sorted[placed++] = module_rows[order[i]];
         module_rows[order[i]]->is_in_order = true;
+        module_rows[order[i]]->is_needed = module_plan_is_needed(plan, count, order[i]);
     }
     for (uint32_t i = 0; i < count; i++) {
         if (module_rows[i]->is_in_order)
@@ -93,16 +94,44 @@ static imp_status put_in_order(imp_error *error)
 
 /* ---- start ---- */
 
-static void fail(struct module *module)
+static void undo(struct module *module)
 {
-    imp_log(NULL, IMP_LOG_ERROR, "module.failed", "module=%s reason=\"%s\"", module->name,
-            module->reason.message);
     if (module_life_end_from(module) != LIFE_END_UNWIND) {
         module_end_now(module);
         return;
     }
     module_life_unwind(module);
     module_set_state(module, SELF_FAILED);
+}
+
+static void fail(struct module *module)
+{
+    imp_log(NULL, IMP_LOG_ERROR, "module.failed", "module=%s reason=\"%s\"", module->name,
+            module->reason.message);
+    undo(module);
+}
+
+static bool has_listeners(const struct module *module)
+{
+    const struct config_listeners *listeners = config_listeners(module_context.config);
+    for (uint32_t i = 0; i < listeners->count; i++)
+        if (strcmp(listeners->items[i].module, module->name) == 0)
+            return true;
+    return false;
+}
+
+/* A module that failed is left out, as a rule. Not when that would leave clients waiting in a backlog
+ * that nobody empties, for something that passes by itself: then a new start has to try again. And not
+ * when the store was written by a newer module: what it holds must not be worked around. */
+static imp_status whole_start_fails(const struct module *module, imp_error *error)
+{
+    imp_status status = module->reason.status;
+    bool passes = (status == IMP_NO_SPACE && (module->is_needed || has_listeners(module))) ||
+                  (status == IMP_IO && module->is_needed);
+    bool is_newer = status == IMP_UNSUPPORTED && module_life_failed_at_tables(module);
+    if (!passes && !is_newer)
+        return IMP_OK;
+    return imp_error_set(error, status, "module %s: %s", module->name, module->reason.message);
 }
 
 imp_status module_start_all(const struct config *config, const struct module_settings *settings,
@@ -128,6 +157,9 @@ imp_status module_start_all(const struct config *config, const struct module_set
         struct module *module = module_rows[i];
         int64_t begin = imp_ticks();
         if (!module->is_in_order || module_life_advance(module, LIFE_STARTED) != IMP_OK) {
+            status = module->is_in_order ? whole_start_fails(module, error) : IMP_OK;
+            if (status != IMP_OK)
+                break;
             fail(module);
             continue;
         }
@@ -135,6 +167,10 @@ imp_status module_start_all(const struct config *config, const struct module_set
                 module->name, module->version, module->generation,
                 (long long)((imp_ticks() - begin) / IMP_MILLISECOND));
     }
+    for (uint32_t i = 0; status != IMP_OK && i < module_row_count; i++)
+        if (module_rows[i]->state != SELF_STARTED && module_rows[i]->state != SELF_FAILED &&
+            module_rows[i]->state != SELF_ZOMBIE)
+            undo(module_rows[i]);
 done:
     module_context.config = NULL;
     return status;

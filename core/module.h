@@ -40,8 +40,12 @@ struct config_subject;
 
 /* Finds, verifies, maps, checks and starts every module that `config` enables, in the order of their
  * services. A module that fails is logged with its reason and left out together with those that need
- * it; the others go on. IMP_DENIED when `developer` is refused: then nothing was loaded. Control
- * thread, before loop_run. */
+ * it; the others go on. IMP_DENIED when `developer` is refused: then nothing was loaded.
+ *
+ * IMP_NO_SPACE and IMP_IO: a module that others need, or that clients wait for, has failed for a reason
+ * that may pass; IMP_UNSUPPORTED: the store has a newer schema than a module knows. The start was given
+ * up there, with the module's name in the error and nothing logged; what runs by then is ended by
+ * module_stop_all. Control thread, before loop_run. */
 imp_status module_start_all(const struct config *config, const struct module_settings *settings,
                             imp_error *error);
 /* Maps every enabled module and checks its settings without starting any; one line per error goes to

@@ -17,9 +17,10 @@ struct server {
     struct store *store;
     char *state_dir, *module_dir; /* outlive a reload's old configuration */
     loop_watch *link_watch;
-    uint32_t stages;        /* that were begun */
-    bool is_running;        /* all modules were started; before that a stop is only noted */
-    const char *stop_noted; /* why */
+    uint32_t stages;         /* that were begun */
+    imp_error start_failure; /* of the modules, as a whole: it ends at once, in order */
+    bool is_running;         /* all modules were started; before that a stop is only noted */
+    const char *stop_noted;  /* why */
     bool is_stopping;
     imp_timer *works_look; /* while works are waited for, the last of all */
     int64_t works_deadline;

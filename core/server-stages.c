@@ -230,7 +230,13 @@ static imp_status modules_begin(imp_error *error)
                                              .start_timeout_us = core->module_start_timeout,
                                              .stop_timeout_us = core->module_stop_timeout,
                                              .upgrade_deadline_us = core->upgrade_deadline};
-    return module_start_all(server.config, &settings, error);
+    imp_status status = module_start_all(server.config, &settings, error);
+    if (status != IMP_NO_SPACE && status != IMP_IO && status != IMP_UNSUPPORTED)
+        return status;
+    /* Some run already: the end begins with them, and the loops are needed for it. */
+    server.start_failure = *error;
+    server.start_failure.status = status;
+    return IMP_OK;
 }
 
 /* ---- the table ---- */

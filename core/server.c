@@ -165,6 +165,30 @@ static void leave_at_once(const struct module_counts *counts, uint32_t works)
     _exit(server.exit_status);
 }
 
+static void be_ready(void)
+{
+    struct module_counts counts;
+    module_count(&counts);
+    imp_log(NULL, IMP_LOG_NOTICE, "server.ready", "modules=%u failed=%u", counts.started,
+            counts.failed);
+    crash_phase_set(CRASH_PHASE_RUNNING);
+    server.exit_status = SERVER_EXIT_OK;
+    server_link_ready();
+    if (server.stop_noted != NULL)
+        server_stop(server.stop_noted);
+}
+
+/* Started in part: what runs is ended in order. */
+static void give_up(const imp_error *error)
+{
+    refuse(error);
+    if (server.stop_noted != NULL)
+        server.exit_status = SERVER_EXIT_OK;
+    else if (error->status != IMP_UNSUPPORTED)
+        server.exit_status = SERVER_EXIT_LATER;
+    server_stop("it can't start");
+}
+
 int server_run(const struct server_params *params)
 {
     imp_error error = {.status = IMP_OK};
@@ -180,15 +204,11 @@ int server_run(const struct server_params *params)
         refuse(&error);
         goto done;
     }
-    module_count(&counts);
-    imp_log(NULL, IMP_LOG_NOTICE, "server.ready", "modules=%u failed=%u", counts.started,
-            counts.failed);
-    crash_phase_set(CRASH_PHASE_RUNNING);
-    server.exit_status = SERVER_EXIT_OK;
     server.is_running = true;
-    server_link_ready();
-    if (server.stop_noted != NULL)
-        server_stop(server.stop_noted);
+    if (server.start_failure.status != IMP_OK)
+        give_up(&server.start_failure);
+    else
+        be_ready();
     loop_run(imp_loop_control());
 
     module_count(&counts);

@@ -8,7 +8,8 @@
  *
  * Order of start: configuration, log, crash record, keys, store, loops and workers, listeners, control
  * socket, modules, then "ready" to whoever waits (the link, or NOTIFY_SOCKET). Whatever fails before the
- * modules ends the process with one line; a module that fails is left out.
+ * modules ends the process with one line; a module that fails is left out, unless that would leave a
+ * server that says ready and takes nothing (module_start_all): then it ends with one line as well.
  * SIGTERM or the link's end: stop accepting, drain, stop modules in reverse, close the store, exit 0.
  * SIGHUP: read the configuration again, all or nothing.
  */
@@ -42,6 +43,8 @@ struct server_params {
 #define SERVER_EXIT_FAILURE 1 /* it can't start: configuration, store, key; one line was logged */
 #define SERVER_EXIT_MODULE_STUCK 71 /* a module hung in start; it is left out at the next start */
 #define SERVER_EXIT_STORE 72        /* a sync failed: restart and read again */
+#define SERVER_EXIT_LATER                                                                          \
+    73 /* it can't start for want of space or by an error of a disk: try again */
 
 /* Runs until it is told to end; returns the exit status. */
 int server_run(const struct server_params *params);

@@ -75,14 +75,17 @@ struct supervisor {
     struct crash_record *record;
     struct process spawner, server;
 
-    bool is_ready;  /* this server said LINK_READY */
-    bool was_ready; /* any server did */
+    bool is_ready;   /* this server said LINK_READY */
+    bool was_ready;  /* any server did */
+    bool is_waiting; /* servers end with SERVER_EXIT_LATER; that was said */
     bool is_stopping;
     bool is_over;
     int exit_status;
-    uint32_t stalled;    /* thread that we killed the server for */
-    int64_t stop_due_us; /* SIGKILL when stopping takes longer */
-    int64_t since_us;    /* hearts: older beats count as made then */
+    uint32_t early_deaths;        /* before any was ready, of those that should not have died */
+    char refusal[LINK_TEXT_SIZE]; /* what the last server said that can't start */
+    uint32_t stalled;             /* thread that we killed the server for */
+    int64_t stop_due_us;          /* SIGKILL when stopping takes longer */
+    int64_t since_us;             /* hearts: older beats count as made then */
     int64_t last_tick_us;
     int64_t watchdog_due_us;
 };
@@ -252,6 +255,20 @@ static void crash_keep(struct supervisor *supervisor, int wait_status)
         imp_log(NULL, IMP_LOG_WARNING, "supervisor.state_not_kept", "reason=\"%s\"", error.message);
 }
 
+/* It can't start now, and may be able to later: tried again for as long as it takes. Said once. */
+static void server_waits(struct supervisor *supervisor)
+{
+    notify_send(&supervisor->notify, "STATUS=waiting to start: %s", supervisor->refusal);
+    if (supervisor->is_waiting)
+        return;
+    supervisor->is_waiting = true;
+    imp_log(NULL, IMP_LOG_ERROR, "server.waits",
+            "reason=\"%s\" action=\"it is started again until it can start; clients wait\"",
+            supervisor->refusal);
+}
+
+static void link_serve(struct supervisor *supervisor);
+
 static void server_ended(struct supervisor *supervisor, int wait_status)
 {
     bool is_clean = WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == SERVER_EXIT_OK;
@@ -259,14 +276,17 @@ static void server_ended(struct supervisor *supervisor, int wait_status)
     if (supervisor->is_stopping && WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGTERM)
         is_clean = true;
     bool is_failure = WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == SERVER_EXIT_FAILURE;
+    bool is_later = WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == SERVER_EXIT_LATER;
     checkpoint_keep(supervisor);
     if (is_clean)
         imp_log(NULL, IMP_LOG_NOTICE, "server.stopped", "pid=%d", (int)supervisor->server.pid);
-    else if (is_failure) /* it has said why: once is enough */
+    else if (is_failure || is_later) /* it has said why: once is enough */
         imp_log(NULL, IMP_LOG_NOTICE, "server.stopped", "pid=%d status=%d",
-                (int)supervisor->server.pid, SERVER_EXIT_FAILURE);
+                (int)supervisor->server.pid, WEXITSTATUS(wait_status));
     else
         crash_keep(supervisor, wait_status);
+    if (is_later && supervisor->server.link_fd >= 0)
+        link_serve(supervisor); /* its reason may still wait there */
     supervisor->server.pid = 0;
     supervisor->is_ready = false;
     process_close_link(&supervisor->server);
@@ -276,12 +296,15 @@ static void server_ended(struct supervisor *supervisor, int wait_status)
     }
     restart_after_death(&supervisor->server.restart, imp_ticks(),
                         supervisor->core->restart_delay_max);
-    if (!supervisor->was_ready &&
-        (is_failure || supervisor->server.restart.deaths >= FIRST_DEATHS_MAX)) {
+    if (is_later) {
+        server_waits(supervisor);
+        return;
+    }
+    if (!supervisor->was_ready && (is_failure || ++supervisor->early_deaths >= FIRST_DEATHS_MAX)) {
         /* At the first start somebody waits for the answer. */
         if (!is_failure)
             fprintf(stderr, "imprimd: the server died %u times before it was ready\n",
-                    supervisor->server.restart.deaths);
+                    supervisor->early_deaths);
         supervisor->exit_status = 1;
         supervisor->is_over = true;
         return;
@@ -371,6 +394,7 @@ static void on_ready(struct supervisor *supervisor, const struct link_message *m
     if (supervisor->is_ready)
         return;
     supervisor->is_ready = supervisor->was_ready = true;
+    supervisor->is_waiting = false;
     supervisor->since_us = imp_ticks();
     listen_prune(&supervisor->sockets, "");
     imp_log(NULL, IMP_LOG_NOTICE, "server.ready", "pid=%d listeners=%u",
@@ -440,6 +464,7 @@ static void on_status(struct supervisor *supervisor, const struct link_message *
 static void on_refused(struct supervisor *supervisor, const struct link_message *message)
 {
     /* The server has logged it, and will end. */
+    memcpy(supervisor->refusal, message->text, sizeof supervisor->refusal);
     notify_send(&supervisor->notify, "STATUS=%s", message->text);
 }
 

@@ -23,8 +23,8 @@
  * the unprivileged user, without capabilities and with no_new_privs. From then on the link is the
  * server's: it sends LINK_READY, reads LINK_RELOAD and LINK_STOP, and asks again for sockets when a
  * module is loaded or the configuration is read anew (link.h). An exit status other than
- * SERVER_EXIT_OK before LINK_READY ends the supervisor too at its first start; later, and after
- * a signal, the server is started again. */
+ * SERVER_EXIT_OK before LINK_READY ends the supervisor too at its first start; later, after a signal, and
+ * with SERVER_EXIT_LATER in any case, the server is started again. */
 
 /* What the command line asked for. */
 struct supervisor_options {

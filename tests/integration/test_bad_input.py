@@ -111,17 +111,25 @@ class NewerSchema(StateTest):
         self.assertEqual(done.returncode, 0, done.stderr)
         return int(done.stdout)
 
-    def test_a_newer_table_leaves_its_module_out_and_stays_as_it_is(self):
+    def test_a_newer_table_is_refused_with_the_whole_start_and_stays_as_it_is(self):
         server = self.held()
         known = self.set_schema(server, "jobs.job", 99)
-        server.start()
-        line = server.wait_log("module.failed", module="jobs")
-        self.assertEqual(len(server.log.find("module.failed", module="jobs")), 1)
-        self.assertIn(f"table jobs.job has schema 99 in the store, this module knows up to {known}",
-                      line.fields["reason"])
-        self.assertFalse(server.ctl("status")["stopping"])
-        server.stop()
+        line = self.refusal(server)
+        self.assertIn("module jobs: table jobs.job has schema 99 in the store, this module knows up "
+                      f"to {known}", line)
         self.assertEqual(self.set_schema(server, "jobs.job", known), 99)
+        self.check_whole(server)
+
+    def test_without_the_module_the_rest_of_the_store_can_be_used(self):
+        server = self.held()
+        known = self.set_schema(server, "devices.device", 99)
+        self.refusal(server)
+        server.set_module("devices", {}, is_enabled=False)
+        server.start()
+        self.assertEqual([user["name"] for user in server.ctl("user", "list")], ["anna"])
+        server.stop()
+        server.set_module("devices", {})
+        self.assertEqual(self.set_schema(server, "devices.device", known), 99)
         self.check_whole(server)
 
     def test_a_store_of_a_newer_format_is_refused(self):

@@ -7,11 +7,14 @@
 
 struct conf {
     int64_t value;
+    int64_t start;
 };
+
+enum { START_OK, START_NO_SPACE, START_IO };
 
 static const imp_option options[] = {
     IMP_OPT_INTEGER(struct conf, value, "7", "0", "1000000", IMP_LIVE, "what the clock says"),
-    IMP_OPT_END};
+    IMP_OPT_ENUM(struct conf, start, "ok|no-space|io", "ok", 0, "how its start ends"), IMP_OPT_END};
 
 static int64_t read_clock(imp_self *self)
 {
@@ -22,11 +25,16 @@ static const t_clock_v1 table = {.size = sizeof(table), .read = read_clock};
 
 static imp_status start(imp_self *self, const void *conf, void **instance, imp_error *error)
 {
-    int64_t *value = malloc(sizeof(*value));
+    const struct conf *settings = conf;
     (void)self;
+    if (settings->start == START_NO_SPACE)
+        return imp_error_set(error, IMP_NO_SPACE, "there is no room for the clock");
+    if (settings->start == START_IO)
+        return imp_error_set(error, IMP_IO, "the clock can't be read");
+    int64_t *value = malloc(sizeof(*value));
     if (value == NULL)
         return imp_error_set(error, IMP_LIMIT, "memory is short");
-    *value = ((const struct conf *)conf)->value;
+    *value = settings->value;
     *instance = value;
     return IMP_OK;
 }
