@@ -6,6 +6,7 @@
 #include <imprimatur/loop.h>
 
 #include "core/backup.h"
+#include "core/control.h"
 
 /* A backup on its way: made on a worker, told on the control loop. */
 struct backup_work {
@@ -139,6 +140,7 @@ static void verb_key_status(imp_self *self, void *instance, imp_request *request
     imp_field_integer(request, "sealing_keys", keyring_salt_count(ring));
     imp_field_integer(request, "seals", (int64_t)keyring_seals(ring));
     imp_field_bool(request, "keys_locked_in_memory", keyring_is_locked(ring));
+    control_fields_fill(CONTROL_FIELDS_KEY_STATUS, request);
     imp_request_finish(request, IMP_OK, NULL);
 }
 

@@ -37,6 +37,7 @@ static void verb_status(imp_self *self, void *instance, imp_request *request)
     imp_field_integer(request, "listeners", config_listeners(config)->count);
     if (server.core.status != NULL)
         server.core.status(server.core.arg, request);
+    control_fields_fill(CONTROL_FIELDS_STATUS, request);
     imp_request_finish(request, IMP_OK, NULL);
 }
 

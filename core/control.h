@@ -44,6 +44,12 @@ struct control_core {
 /* Registers them; `core` is copied. */
 imp_status control_add_core_verbs(const struct control_core *core, imp_error *error) IMP_MUST_CHECK;
 
+/* Verbs whose answer modules may add to (imp_fields_add); each calls control_fields_fill with its words
+ * when its own fields are in the row. Control thread. */
+#define CONTROL_FIELDS_STATUS "status"
+#define CONTROL_FIELDS_KEY_STATUS "key status"
+void control_fields_fill(const char *words, imp_request *request);
+
 /* Forgets all verbs (tests, end of process). */
 void control_clear(void);
 

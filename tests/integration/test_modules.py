@@ -52,6 +52,10 @@ class Starting(ModuleTest):
         state = state[0] if isinstance(state, list) else state
         self.assertEqual(state["loops"], state["loop_count"])
         self.assertEqual(state["greeting"], "hello")
+        keys = instance.ctl("key", "status")
+        keys = keys[0] if isinstance(keys, list) else keys
+        self.assertEqual(keys["t-all_greeting"], "hello")
+        self.assertIn("master_key", keys)
         with socket.create_connection(("127.0.0.1", instance.port("t-all", "x")), 10) as client:
             self.assertEqual(client.makefile().readline(), "hello\n")
             instance.ctl("t-all", "ask")

@@ -198,6 +198,13 @@ static const imp_verb_spec verbs[] = {
      .run = verb_read},
 };
 
+static void fill_key_status(imp_self *self, void *instance_, imp_request *request)
+{
+    struct instance *instance = instance_;
+    (void)self;
+    imp_field_text(request, "t-all_greeting", atomic_load(&instance->greeting));
+}
+
 /* ---- life ---- */
 
 static void tick(void *arg)
@@ -238,6 +245,10 @@ static imp_status start(imp_self *self, const void *conf_, void **instance_, imp
         status = imp_hook_add(self, &hook, error);
     for (size_t i = 0; status == IMP_OK && i < sizeof(verbs) / sizeof(verbs[0]); i++)
         status = imp_verb_add(self, &verbs[i], error);
+    if (status == IMP_OK)
+        status = imp_fields_add(self, "key status", fill_key_status, error);
+    if (status == IMP_OK && imp_fields_add(self, "job list", fill_key_status, NULL) == IMP_OK)
+        status = imp_error_set(error, IMP_INVALID, "a list takes no fields");
     if (status == IMP_OK)
         status = imp_listen(self, accepted, error);
     if (status == IMP_OK && imp_timer_start(self, conf->interval, true, tick, instance) == NULL)

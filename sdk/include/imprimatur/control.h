@@ -35,6 +35,15 @@ typedef struct imp_verb_spec {
  * start). */
 IMP_PUBLIC imp_status imp_verb_add(imp_self *self, const imp_verb_spec *spec, imp_error *error);
 
+typedef void (*imp_fields_fill)(imp_self *self, void *instance, imp_request *request);
+/* Adds to the answer of one of the core's own verbs that show one object: `words` is "status" or
+ * "key status". `fill` is called on the control loop, at each such request, when the core's fields are in
+ * the row; it adds its own by imp_field_..., and neither begins a row nor finishes. Fields are named as
+ * if there were one list for all modules ("spool_warning"). It ends with the generation. IMP_NOT_FOUND for
+ * other words. Control thread (in start). */
+IMP_PUBLIC imp_status imp_fields_add(imp_self *self, const char *words, imp_fields_fill fill,
+                                     imp_error *error);
+
 /* The value of a positional argument or an option by its name ("JOB", "device"); a flag gives "".
  * NULL when it was not given. `index` for repeated or trailing ones, 0 = first. Valid until finish. */
 IMP_PUBLIC const char *imp_request_value(imp_request *request, const char *name, uint32_t index);

@@ -121,13 +121,13 @@ typedef imp_status (*imp_accepted)(imp_self *self, void *instance, const char *l
  * listener's own setting beyond the core's (its row in `listen`) is read by imp_listener_setting.
  * Control thread (in start). */
 IMP_PUBLIC imp_status imp_listen(imp_self *self, imp_accepted accepted, imp_error *error);
+#define IMP_REFUSAL_MAX 200u
 /* What a client is told, in the protocol's own words, when its connection is refused at a bound of the
  * core (connections_max, connections_per_source_max) or because `accepted` did not take it: at most
  * IMP_REFUSAL_MAX bytes, copied, which are sent before the connection is closed ("421 too busy", a
  * negative octet). Not sent before a TLS handshake, to clients that `allow` does not name, and to more
  * than 64 at a time. Without a call the connection is just closed. IMP_INVALID when the generation has not
  * called imp_listen, or the bytes are too many. Control thread (in start). */
-#define IMP_REFUSAL_MAX 200u
 IMP_PUBLIC imp_status imp_listen_refusal(imp_self *self, const void *bytes, size_t length,
                                          imp_error *error);
 /* A string setting of a listener's group that the core does not know itself, e.g. queue = "hold" of
