@@ -118,8 +118,7 @@ static void telling_over(imp_stream *stream, void *arg)
 static void socket_refuse(const struct listener_view *view, int fd,
                           const struct sockaddr_storage *peer)
 {
-    const struct stream_opening opening = {.timeout_us = STREAM_OPENING_TIMEOUT,
-                                           .released = telling_over};
+    const struct stream_opening opening = {.released = telling_over};
     if (view != NULL && view->refusal_length > 0 && view->tls != CONFIG_TLS_IMPLICIT) {
         uint32_t before = atomic_fetch_add_explicit(&state.told, 1, memory_order_relaxed);
         imp_stream *stream = before < LISTENER_TOLD_MAX ? stream_accept(fd, peer, &opening) : NULL;
@@ -234,7 +233,10 @@ static void connection_begin(struct connection *connection)
     const struct stream_opening opening = {
         .proxy = view->proxy,
         .tls = view->tls == CONFIG_TLS_IMPLICIT,
-        .timeout_us = atomic_load_explicit(&listener_bounds.opening_timeout, memory_order_relaxed),
+        .proxy_timeout_us =
+            atomic_load_explicit(&listener_bounds.proxy_timeout, memory_order_relaxed),
+        .handshake_timeout_us =
+            atomic_load_explicit(&listener_bounds.handshake_timeout, memory_order_relaxed),
         .min_rate = atomic_load_explicit(&listener_bounds.min_rate, memory_order_relaxed),
         .min_rate_window_us =
             atomic_load_explicit(&listener_bounds.min_rate_window, memory_order_relaxed),

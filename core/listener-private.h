@@ -65,7 +65,7 @@ enum listener_refusal {
 /* Limits, read by all loops. */
 struct listener_bounds {
     _Atomic uint32_t connections_max, connections_per_source_max, imbalance, min_rate;
-    _Atomic int64_t opening_timeout, min_rate_window;
+    _Atomic int64_t proxy_timeout, handshake_timeout, min_rate_window;
 };
 extern struct listener_bounds listener_bounds;
 

@@ -258,20 +258,22 @@ void listener_set_limits(const struct listener_limits *limits)
     atomic_store(&listener_bounds.connections_max, limits->connections_max);
     atomic_store(&listener_bounds.connections_per_source_max, limits->connections_per_source_max);
     atomic_store(&listener_bounds.imbalance, limits->imbalance);
-    atomic_store(&listener_bounds.opening_timeout, limits->opening_timeout);
+    atomic_store(&listener_bounds.proxy_timeout, limits->proxy_timeout);
+    atomic_store(&listener_bounds.handshake_timeout, limits->handshake_timeout);
     atomic_store(&listener_bounds.min_rate, limits->min_rate);
     atomic_store(&listener_bounds.min_rate_window, limits->min_rate_window);
 }
 
 struct listener_limits listener_limits_of(const struct config_core *core)
 {
-    return (struct listener_limits){
-        .connections_max = (uint32_t)core->connections_max,
-        .connections_per_source_max = (uint32_t)core->connections_per_source_max,
-        .imbalance = (uint32_t)core->accept_imbalance,
-        .opening_timeout = core->tls_handshake_timeout + core->proxy_timeout,
-        .min_rate = (uint32_t)core->min_rate,
-        .min_rate_window = core->min_rate_window};
+    return (struct listener_limits){.connections_max = (uint32_t)core->connections_max,
+                                    .connections_per_source_max =
+                                        (uint32_t)core->connections_per_source_max,
+                                    .imbalance = (uint32_t)core->accept_imbalance,
+                                    .proxy_timeout = core->proxy_timeout,
+                                    .handshake_timeout = core->tls_handshake_timeout,
+                                    .min_rate = (uint32_t)core->min_rate,
+                                    .min_rate_window = core->min_rate_window};
 }
 
 /* Out of the table, away from the loops; freed when the last connection ends. */

@@ -33,7 +33,7 @@ struct listener_limits {
     uint32_t connections_max;            /* of the server */
     uint32_t connections_per_source_max; /* from one address; 0 = no bound of its own */
     uint32_t imbalance; /* a loop hands on when it is ahead of the least loaded by more than this */
-    int64_t opening_timeout; /* us, for PROXY header and TLS handshake together */
+    int64_t proxy_timeout, handshake_timeout; /* us */
     uint32_t min_rate;       /* bytes a second, while a client is expected to send; 0 = none */
     int64_t min_rate_window; /* us */
 };
@@ -42,7 +42,7 @@ struct listener_limits listener_limits_of(const struct config_core *core);
 #define LISTENER_LIMITS_DEFAULT                                                                    \
     {                                                                                              \
         .connections_max = 20000, .connections_per_source_max = 1000, .imbalance = 8,              \
-        .opening_timeout = 30 * IMP_SECOND                                                         \
+        .proxy_timeout = 5 * IMP_SECOND, .handshake_timeout = 30 * IMP_SECOND                      \
     }
 
 /* Once, after loop_setup; and the reverse, after loop_stop, which closes all sockets. */

@@ -254,6 +254,15 @@ imp_stream *stream_adopt(imp_self *self, int fd, const imp_stream_events *events
     return stream;
 }
 
+/* The server's side of one. */
+static void handshake_begin(imp_stream *stream)
+{
+    int64_t limit = stream->opening.handshake_timeout_us;
+    stream->phase = STREAM_HANDSHAKE;
+    stream->phase_deadline =
+        loop_ticks(stream->loop) + (limit > 0 ? limit : STREAM_OPENING_TIMEOUT);
+}
+
 imp_stream *stream_accept(int fd, const struct sockaddr_storage *peer,
                           const struct stream_opening *opening)
 {
@@ -265,11 +274,11 @@ imp_stream *stream_accept(int fd, const struct sockaddr_storage *peer,
     stream->is_opening = true;
     stream->rate_min = opening->min_rate;
     stream->rate_window = opening->min_rate_window_us;
-    stream->phase_deadline = loop_ticks(stream->loop) + opening->timeout_us;
     if (opening->proxy) {
         stream->phase = STREAM_PROXY;
+        stream->phase_deadline = loop_ticks(stream->loop) + opening->proxy_timeout_us;
     } else if (opening->tls) {
-        stream->phase = STREAM_HANDSHAKE;
+        handshake_begin(stream);
         if (stream_tls_begin_server(stream) != IMP_OK)
             stream_fail(stream, IMP_CLOSED_ERROR, "TLS is not available");
     }
@@ -873,7 +882,8 @@ static void run_proxy(imp_stream *stream)
         stream_opened(stream);
         return;
     }
-    stream->phase = STREAM_HANDSHAKE;
+    handshake_begin(stream);
+    stream_timer_set(stream);
     if (stream_tls_begin_server(stream) != IMP_OK)
         stream_fail(stream, IMP_CLOSED_ERROR, "TLS is not available");
 }
@@ -894,8 +904,7 @@ static void begin_start_tls(imp_stream *stream)
         stream_fail(stream, IMP_CLOSED_ERROR, "TLS is not available");
         return;
     }
-    stream->phase = STREAM_HANDSHAKE;
-    stream->phase_deadline = loop_ticks(stream->loop) + STREAM_OPENING_TIMEOUT;
+    handshake_begin(stream);
     stream_timer_set(stream);
 }
 

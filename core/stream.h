@@ -23,7 +23,7 @@
 #define STREAM_LINGER_BYTES ((uint64_t)16 * 1024 * 1024)
 /* A closing stream without idle time-out waits so long for a peer that takes nothing. */
 #define STREAM_CLOSE_TIMEOUT (30 * IMP_SECOND)
-/* PROXY header and TLS handshake of an accepted connection together. */
+/* TLS handshake of an accepted connection. */
 #define STREAM_OPENING_TIMEOUT (30 * IMP_SECOND)
 #define STREAM_CONNECT_TIMEOUT (30 * IMP_SECOND)
 #define STREAM_RATE_WINDOW_MAX (24 * 3600 * IMP_SECOND)
@@ -41,7 +41,8 @@ imp_stream *stream_adopt(imp_self *self, int fd, const imp_stream_events *events
 struct stream_opening {
     bool proxy;
     bool tls;
-    int64_t timeout_us; /* for both together */
+    int64_t proxy_timeout_us;     /* for the PROXY header */
+    int64_t handshake_timeout_us; /* for TLS, at once or by STARTTLS; 0 = STREAM_OPENING_TIMEOUT */
     /* The least that the peer has to send while it is expected to (imp_stream_expect); 0 = none. */
     uint32_t min_rate; /* bytes a second */
     int64_t min_rate_window_us;

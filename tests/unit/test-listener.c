@@ -593,14 +593,20 @@ static void a_silent_proxy_is_cut(void **state)
 {
     (void)state;
     time_freeze_for_test(1, IMP_SECOND);
+    limits.proxy_timeout = 5 * IMP_SECOND;
+    limits.handshake_timeout = 20 * IMP_SECOND;
+    listener_set_limits(&limits);
+    config.tls = CONFIG_TLS_IMPLICIT; /* whose time comes on top, with the header */
     expect_proxies();
     add();
     publish();
     int fd = dial();
     TURN_UNTIL(listener_connections() == 1);
     turn_idle();
+    time_advance_for_test(4 * IMP_SECOND);
+    turn_idle();
     assert_false(is_gone(fd));
-    time_advance_for_test(limits.opening_timeout);
+    time_advance_for_test(1 * IMP_SECOND);
     expect_refused(fd);
 }
 

@@ -100,7 +100,7 @@ static void server_released(imp_stream *stream, void *arg)
 static void accept_now(bool tls)
 {
     const struct stream_opening opening = {.tls = tls,
-                                           .timeout_us = IMP_SECOND * 20,
+                                           .handshake_timeout_us = IMP_SECOND * 20,
                                            .opened = server_opened,
                                            .released = server_released};
     struct sockaddr_storage peer = {.ss_family = AF_INET};
