@@ -613,6 +613,8 @@ void imp_stream_consume(imp_stream *stream, size_t length)
 
 void imp_stream_set_input_max(imp_stream *stream, size_t length)
 {
+    if (stream->input.length >= stream->input_max)
+        stream_rate_restart(stream, loop_ticks(stream->loop));
     stream->input_max = length == 0 ? 1 : length > STREAM_INPUT_MAX ? STREAM_INPUT_MAX : length;
     if (stream->can_read)
         stream_wake(stream);
