@@ -44,6 +44,7 @@ static imp_status outcome(void (*act)(int report), int64_t limit_us, imp_error *
     imp_status status = exec_report_await(report, child, "the child", limit_us, error);
     close(report);
     if (status == IMP_OK) {
+        kill(child, SIGKILL); /* it may have ended already */
         assert_int_equal(waitpid(child, NULL, 0), child);
     } else { /* it was reaped already */
         assert_int_equal(waitpid(child, NULL, WNOHANG), -1);

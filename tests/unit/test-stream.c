@@ -412,7 +412,7 @@ static void bytes_that_we_were_too_slow_to_take_count(void **state)
 static void who_waits_for_us_is_not_cut(void **state)
 {
     int fds[2];
-    static char block[1 << 20];
+    static const char block[1000];
     (void)state;
     time_freeze_for_test(1, IMP_SECOND);
     tcp_pair(fds);
@@ -430,10 +430,8 @@ static void who_waits_for_us_is_not_cut(void **state)
     /* A full input: the same without a pause. */
     seen->keeps_input = true;
     imp_stream_set_input_max(seen->stream, 1000);
-    while (imp_stream_input(seen->stream).length < 1000) {
-        (void)!send(fds[1], block, sizeof block, MSG_DONTWAIT | MSG_NOSIGNAL);
-        turn_idle();
-    }
+    send_all(fds[1], block, 1000 - imp_stream_input(seen->stream).length);
+    TURN_UNTIL(imp_stream_input(seen->stream).length == 1000);
     pass_seconds(100);
     assert_int_equal(seen->closed, 0);
     seen->keeps_input = false;
@@ -451,6 +449,28 @@ static void who_waits_for_us_is_not_cut(void **state)
     assert_int_equal(seen->closed, 0);
     pass_seconds(1);
     TURN_UNTIL(seen->closed);
+    assert_int_equal(seen->reason, IMP_CLOSED_TIMEOUT);
+    close(fds[1]);
+    test_free(seen);
+}
+
+static void time_before_a_pause_is_not_forgotten(void **state)
+{
+    int fds[2];
+    (void)state;
+    time_freeze_for_test(1, IMP_SECOND);
+    tcp_pair(fds);
+    struct seen *seen = adopt_expecting(fds[0]);
+    for (int i = 0; i < 3; i++) { /* 4 seconds of 10 each time, and nothing comes */
+        assert_int_equal(seen->closed, 0);
+        pass_seconds(4);
+        if (seen->closed)
+            break;
+        imp_stream_pause(seen->stream);
+        pass_seconds(100);
+        imp_stream_resume(seen->stream);
+    }
+    assert_int_equal(seen->closed, 1);
     assert_int_equal(seen->reason, IMP_CLOSED_TIMEOUT);
     close(fds[1]);
     test_free(seen);
@@ -689,6 +709,7 @@ int main(void)
         TEST(who_sends_too_slowly_is_cut),
         TEST(bytes_that_we_were_too_slow_to_take_count),
         TEST(who_waits_for_us_is_not_cut),
+        TEST(time_before_a_pause_is_not_forgotten),
         TEST(a_peer_that_takes_nothing_does_not_hold_a_closing_stream),
         TEST(a_reset_is_seen_in_every_state),
         TEST(an_abort_resets_the_peer),
