@@ -389,6 +389,8 @@ static void test_no_listen_is_no_listener(void **state)
     config_listen_free(listeners);
 }
 
+#define BEHIND_PROXY "proxy = true; proxies = [ \"192.0.2.4\" ];"
+
 static void test_equal_looks_at_everything(void **state)
 {
     (void)state;
@@ -400,8 +402,7 @@ static void test_equal_looks_at_everything(void **state)
         "( { name = \"a\"; address = \"*:1\"; allow = [ \"::1\" ]; q = \"y\"; } )",
         "( { name = \"a\"; address = \"*:1\"; allow = [ \"::1\" ]; r = \"x\"; } )",
         "( { name = \"a\"; address = \"*:1\"; allow = [ \"::1\" ]; } )",
-        "( { name = \"a\"; address = \"*:1\"; allow = [ \"::1\" ]; q = \"x\"; proxy = true; "
-        "proxies = [ \"192.0.2.4\" ]; } )",
+        "( { name = \"a\"; address = \"*:1\"; allow = [ \"::1\" ]; q = \"x\"; " BEHIND_PROXY " } )",
         "( { name = \"a\"; address = \"*:1\"; allow = [ \"::1\" ]; q = \"x\"; tls = \"implicit\";})",
     };
     static const char base[] =
