@@ -10,10 +10,12 @@
 #include "build-config.h"
 
 #include "core/listener-private.h"
+#include "core/log-line.h"
 #include "core/stream.h"
 
 #include <errno.h>
 #include <imprimatur/log.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -35,6 +37,15 @@ static const char *const refusal_names[LISTENER_REFUSALS] = {
     [LISTENER_REFUSED_NETWORK] = "network", [LISTENER_REFUSED_PROXY] = "proxy",
     [LISTENER_REFUSED_LIMIT] = "limit",     [LISTENER_REFUSED_SOURCE] = "source",
     [LISTENER_REFUSED_OPENING] = "opening", [LISTENER_REFUSED_MODULE] = "module",
+};
+
+static const char *const refusal_keys[LISTENER_REFUSALS] = {
+    [LISTENER_REFUSED_NETWORK] = "listener.refused-network",
+    [LISTENER_REFUSED_PROXY] = "listener.refused-proxy",
+    [LISTENER_REFUSED_LIMIT] = "listener.refused-limit",
+    [LISTENER_REFUSED_SOURCE] = "listener.refused-source",
+    [LISTENER_REFUSED_OPENING] = "listener.refused-opening",
+    [LISTENER_REFUSED_MODULE] = "listener.refused-module",
 };
 
 static struct {
@@ -80,12 +91,19 @@ void listener_accept_stop(void)
     memset(&state, 0, sizeof state);
 }
 
+/* Each reason has an interval of its own: a flood of one must not hide another. */
 static void refuse(const struct listener *listener, enum listener_refusal reason)
 {
+    char more[40] = "";
+    uint64_t suppressed = 0;
     imp_metric_add(state.refused[reason], 1);
-    imp_log_limited(NULL, LOG_INTERVAL_MS, IMP_LOG_WARNING, "listener.refused",
-                    "module=%s listener=%s reason=%s", listener->module, listener->name,
-                    refusal_names[reason]);
+    if (!log_is_on(IMP_LOG_WARNING) ||
+        !log_limit_passes(NULL, refusal_keys[reason], LOG_INTERVAL_MS, &suppressed))
+        return;
+    if (suppressed > 0)
+        snprintf(more, sizeof more, " suppressed=%llu", (unsigned long long)suppressed);
+    imp_log(NULL, IMP_LOG_WARNING, "listener.refused", "module=%s listener=%s reason=%s%s",
+            listener->module, listener->name, refusal_names[reason], more);
 }
 
 /* ---- one connection ---- */

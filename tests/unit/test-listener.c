@@ -6,6 +6,7 @@
 #include "net-fixture.h"
 
 #include "core/listener.h"
+#include "core/log.h"
 
 #include <stdio.h>
 #include <sys/resource.h>
@@ -482,6 +483,52 @@ static void whoever_is_refused_at_a_bound_is_told_so(void **state)
     close(fd);
 }
 
+static uint32_t lines_seen;
+static char last_line[256];
+
+static void keep_line(const char *line, void *arg)
+{
+    (void)arg;
+    lines_seen++;
+    snprintf(last_line, sizeof last_line, "%s", line);
+}
+
+static void each_reason_is_logged_once_an_interval(void **state)
+{
+    struct config_network network;
+    imp_error error;
+    (void)state;
+    time_freeze_for_test(1, 1000000 * IMP_SECOND); /* long after what other tests have logged */
+    assert_int_equal(config_parse_network("192.0.2.0/24", &network), IMP_OK);
+    config.allow = &network;
+    config.allow_count = 1;
+    add();
+    publish();
+    lines_seen = 0;
+    log_capture_for_test(keep_line, NULL);
+    for (int i = 0; i < 3; i++)
+        expect_refused(dial());
+    assert_int_equal(lines_seen, 1);
+    assert_non_null(
+        strstr(last_line, "listener.refused module=tester listener=main reason=network"));
+    config.allow_count = 0;
+    assert_int_equal(listener_table_add(&config, -1, &error), IMP_OK);
+    limits.connections_max = 0;
+    listener_set_limits(&limits);
+    turn_idle();
+    expect_refused(dial());
+    assert_int_equal(lines_seen, 2);
+    assert_non_null(strstr(last_line, "reason=limit"));
+    time_advance_for_test(10 * IMP_SECOND);
+    config.allow_count = 1;
+    assert_int_equal(listener_table_add(&config, -1, &error), IMP_OK);
+    turn_idle();
+    expect_refused(dial());
+    assert_int_equal(lines_seen, 3);
+    assert_non_null(strstr(last_line, "reason=network suppressed=2"));
+    log_capture_for_test(NULL, NULL);
+}
+
 static struct config_network loopback, their_clients[2];
 
 static void expect_proxies(void)
@@ -734,6 +781,7 @@ int main(void)
         TEST(a_new_generation_takes_over_without_a_gap),
         TEST(without_descriptors_accepting_pauses_and_goes_on),
         TEST(whoever_is_refused_at_a_bound_is_told_so),
+        TEST(each_reason_is_logged_once_an_interval),
         TEST(only_proxies_are_believed_and_allow_is_about_their_clients),
         TEST(the_proxy_header_tells_the_client),
         TEST(a_silent_proxy_is_cut),
