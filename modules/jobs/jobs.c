@@ -22,6 +22,7 @@
 #include "modules/jobs/jobs-submission.h"
 #include "modules/jobs/jobs-verbs.h"
 #include "modules/jobs/jobs-view.h"
+#include <imprimatur/control.h>
 #include <imprimatur/module.h>
 
 /* ---- the service's functions ---- */
@@ -291,6 +292,13 @@ static void jobs_free(struct jobs *jobs)
     free(jobs);
 }
 
+/* Where destroying a key may leave it readable: docs/security.md. */
+static void fill_key_status(imp_self *self IMP_UNUSED, void *instance, imp_request *request)
+{
+    const struct jobs *jobs = instance;
+    imp_field_text(request, "spool_warning", spool_warning(jobs->spool));
+}
+
 static imp_status jobs_start(imp_self *self, const void *block, void **instance, imp_error *error)
 {
     const struct jobs_conf *conf = block;
@@ -323,6 +331,8 @@ static imp_status jobs_start(imp_self *self, const void *block, void **instance,
     if ((status = queue_verbs_register(jobs, error)) != IMP_OK)
         goto failed;
     if ((status = job_verbs_register(jobs, error)) != IMP_OK)
+        goto failed;
+    if ((status = imp_fields_add(self, "key status", fill_key_status, error)) != IMP_OK)
         goto failed;
     if ((status = expiry_start(jobs, error)) != IMP_OK)
         goto failed;

@@ -348,6 +348,11 @@ void lpr_session_process(struct lpr_session *session)
     while (session->upload.stream != NULL && steps[session->state] != NULL &&
            steps[session->state](session))
         ;
+    /* Only a file of known length has to come at once: what is sent until the connection ends comes from
+     * programs that think in between. */
+    if (session->upload.stream != NULL)
+        imp_stream_expect(session->upload.stream,
+                          session->state == LPR_STATE_CONTROL || session->state == LPR_STATE_DATA);
     /* All that will come is here and nothing can be made of the rest. */
     if (session->upload.stream != NULL && session->has_ended && !has_work_left(session) &&
         session->state != LPR_STATE_ANSWERED) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* lpr.c - module lpr: descriptor, settings and start. */
 #include "lpr.h"
+#include "lpr-session.h"
 
 #include <imprimatur/module.h>
 
@@ -42,7 +43,10 @@ static imp_status lpr_start(imp_self *self, const void *conf, void **instance, i
                                               NULL, "commands 03 and 04");
     lpr->removed =
         imp_metric_register(self, IMP_METRIC_COUNTER, "remove_commands_total", NULL, "commands 05");
+    const uint8_t refusal = LPR_ANSWER_RETRY;
     imp_status status = imp_listen(self, lpr_accepted, error);
+    if (status == IMP_OK)
+        status = imp_listen_refusal(self, &refusal, 1, error);
     if (status != IMP_OK) {
         free(lpr);
         return status;

@@ -86,6 +86,11 @@ class Jobs(ServerTest):
         for personal in ("anna", "stranger", "Title"):
             self.assertNotIn(personal, listed)
 
+    def test_key_status_says_what_the_spool_can_not_promise(self):
+        # Temporary folders lie on a file system that overwrites in place, or the start has warned.
+        warned = self.server.log.find("spool.key-pool-copied")
+        self.assertEqual(self.server.ctl("key", "status")["spool_warning"] != "", bool(warned))
+
     def test_a_closed_queue_refuses_at_the_door(self):
         self.ctl("queue", "set", "hold", "--accepting", "no")
         with socket.create_connection(("127.0.0.1", self.server.port("lpr", "lpd")), 20) as lpd:

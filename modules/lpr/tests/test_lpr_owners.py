@@ -293,5 +293,28 @@ class Octets(LprTest):
         self.assertEqual(self.only_job(self.server)["bytes"], 0)
 
 
+class Bounds(PrintTest):
+    def test_a_client_too_many_is_told_to_come_again(self):
+        server = self.print_server(core={"connections_per_source_max": 1})
+        first = LpdClient(server.port("lpr", "lpd"))
+        self.addCleanup(first.socket.close)
+        first.receive()
+        second = LpdClient(server.port("lpr", "lpd"))
+        self.addCleanup(second.socket.close)
+        self.assertEqual(second.socket.recv(2), b"\2")
+
+    def test_a_control_file_that_trickles_is_cut_off(self):
+        server = self.print_server(core={"min_rate": "1KiB", "min_rate_window": "1s"})
+        client = LpdClient(server.port("lpr", "lpd"))
+        self.addCleanup(client.socket.close)
+        client.receive()
+        client.send(b"\x02400 cfA001host\n")
+        client.expect_yes("control file")
+        client.send(b"Hhost\n")
+        server.wait_log("listener.slow", module="lpr")
+        client.expect_closed()
+        self.assertEqual(self.jobs(server), [])
+
+
 if __name__ == "__main__":
     unittest.main()
