@@ -195,6 +195,23 @@ static void writer_is_ready(void *arg)
         intake->ready(intake->ready_arg);
 }
 
+/* Bytes that a job of this queue may have: what the queue could not take even if it were empty is refused
+ * at the bound, and not when a job of unknown size has filled the disk. 0: no bound. */
+static uint64_t job_bound(const struct intake *intake)
+{
+    uint64_t bound = (uint64_t)atomic_load(&intake->jobs->settings.job_bytes_max);
+    if (intake->limits.bytes != 0 && (bound == 0 || intake->limits.bytes < bound))
+        bound = intake->limits.bytes;
+    return bound;
+}
+
+static imp_status refuse_too_large(struct intake *intake, imp_error *cause)
+{
+    jobs_refuse(intake->jobs, JOBS_REFUSED_LIMIT);
+    return imp_error_set(cause, IMP_LIMIT, "the job is larger than %llu bytes",
+                         (unsigned long long)job_bound(intake));
+}
+
 static imp_status intake_document(imp_intake *base, const imp_document_options *options,
                                   imp_error *error)
 {
@@ -208,6 +225,12 @@ static imp_status intake_document(imp_intake *base, const imp_document_options *
         goto failed;
     if (open_document(intake) != NULL) {
         status = imp_error_set(&cause, IMP_INVALID, "the document before is still open");
+        goto failed;
+    }
+    uint64_t bytes_max = job_bound(intake);
+    if (bytes_max != 0 && options->expected_size > 0 &&
+        intake->bytes + (uint64_t)options->expected_size > bytes_max) {
+        status = refuse_too_large(intake, &cause);
         goto failed;
     }
     if (intake->document_count >= (uint64_t)atomic_load(&jobs->settings.job_documents_max)) {
@@ -277,19 +300,12 @@ static imp_status intake_write(imp_intake *base, const void *data, size_t length
     struct intake_document *document = open_document(intake);
     imp_error cause = {0};
     imp_status status = intake->failed;
-    uint64_t bytes_max = (uint64_t)atomic_load(&intake->jobs->settings.job_bytes_max);
+    uint64_t bytes_max = job_bound(intake);
 
-    /* What the queue could not take even if it were empty is refused at the bound, and not when a job
-     * of unknown size has filled the disk. */
-    if (intake->limits.bytes != 0 && (bytes_max == 0 || intake->limits.bytes < bytes_max))
-        bytes_max = intake->limits.bytes;
     if (status == IMP_OK && document == NULL)
         status = imp_error_set(&cause, IMP_INVALID, "no document is open");
-    if (status == IMP_OK && bytes_max != 0 && intake->bytes + length > bytes_max) {
-        jobs_refuse(intake->jobs, JOBS_REFUSED_LIMIT);
-        status = imp_error_set(&cause, IMP_LIMIT, "the job is larger than %llu bytes",
-                               (unsigned long long)bytes_max);
-    }
+    if (status == IMP_OK && bytes_max != 0 && intake->bytes + length > bytes_max)
+        status = refuse_too_large(intake, &cause);
     if (status == IMP_OK)
         status = spool_writer_write(document->writer, data, length, &cause);
     if (status == IMP_OK || status == IMP_BUSY) {

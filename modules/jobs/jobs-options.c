@@ -37,7 +37,7 @@ const imp_option jobs_options[] = {
                  "Bytes of one user's unfinished jobs, where the queue says nothing; 0B: no bound"),
     IMP_OPT_SIZE(struct jobs_conf, job_bytes_max, "0B", "0B", NULL, IMP_LIVE,
                  "Bytes of one job; 0B: the disk is the bound"),
-    IMP_OPT_INTEGER(struct jobs_conf, job_documents_max, "100", "1", "1000", IMP_LIVE,
+    IMP_OPT_INTEGER(struct jobs_conf, job_documents_max, "128", "1", "1000", IMP_LIVE,
                     "Documents of one job"),
     IMP_OPT_INTEGER(struct jobs_conf, source_rate, "0", "0", NULL, IMP_LIVE,
                     "Jobs a minute from one address, where the queue says nothing; 0: no bound"),

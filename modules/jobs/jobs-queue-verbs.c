@@ -33,7 +33,6 @@ static const struct {
     {"private", OPT_PRIVATE, 0, 0},
     {"accepting", OPT_ACCEPTING, 0, 0},
     {"owner-from-pjl", OPT_FLAG, IMP_QUEUE_OWNER_FROM_PJL, 0},
-    {"owner-from-host", OPT_FLAG, IMP_QUEUE_OWNER_FROM_HOST, 0},
     {"strip-pjl-hold", OPT_FLAG, IMP_QUEUE_STRIP_PJL_HOLD, 0},
     {"expiry", OPT_DURATION, 0, offsetof(Queue, hold_expiry)},
     {"keep", OPT_DURATION, 0, offsetof(Queue, keep_after)},
@@ -60,7 +59,7 @@ static const struct {
 
 #define QUEUE_OPTIONS                                                                              \
     "release=hold|direct private=off|sent|confirmed device=DEVICE accepting=yes|no "               \
-    "owner-from-pjl=yes|no owner-from-host=yes|no strip-pjl-hold=yes|no expiry=DURATION "          \
+    "owner-from-pjl=yes|no strip-pjl-hold=yes|no expiry=DURATION "                                 \
     "keep=DURATION jobs-max=NUMBER bytes-max=SIZE user-jobs-max=NUMBER user-bytes-max=SIZE "       \
     "source-rate=NUMBER allow-device=DEVICE disallow-device=DEVICE allow-user=USER "               \
     "disallow-user=USER delegate=USER undelegate=USER default=NAME=VALUE"

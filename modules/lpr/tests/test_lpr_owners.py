@@ -197,6 +197,14 @@ class Bounds(LprTest):
         client.expect_closed()
         self.assertEqual(self.jobs(self.server, "--all"), [])
 
+    def test_a_file_announced_too_large_is_refused_before_it_is_sent(self):
+        self.serve(queues={"small": ("--bytes-max", "1KiB")})
+        client = self.client()
+        client.receive("small")
+        client.send(b"\x032000 dfA001client\n")
+        self.assert_refused(RETRY, client.expect_yes, "data file")
+        client.expect_closed()
+
     def test_who_may_not_print_on_a_queue_is_told_by_the_last_octet(self):
         self.serve(queues={"own": ("--allow-user", USER)})
         self.server.ctl("user", "add", "eve")

@@ -40,9 +40,8 @@ typedef int32_t imp_queue_private;
 #define IMP_PRIVATE_SENT ((imp_queue_private)1) /* shred when the transport took the last byte */
 #define IMP_PRIVATE_CONFIRMED ((imp_queue_private)2) /* shred when the delivery is confirmed */
 
-#define IMP_QUEUE_OWNER_FROM_PJL 0x1u  /* @PJL SET USERNAME / JOBNAME name owner and title */
-#define IMP_QUEUE_STRIP_PJL_HOLD 0x2u  /* drop PJL HOLD and driver PINs at release */
-#define IMP_QUEUE_OWNER_FROM_HOST 0x4u /* a host rule of the intake module names the owner */
+#define IMP_QUEUE_OWNER_FROM_PJL 0x1u /* @PJL SET USERNAME / JOBNAME name owner and title */
+#define IMP_QUEUE_STRIP_PJL_HOLD 0x2u /* drop PJL HOLD and driver PINs at release */
 
 typedef struct imp_queue {
     uint32_t size;
