@@ -46,8 +46,20 @@ static bool fields_are_valid(const ProtobufCMessage *message)
 void *imp_message_decode(imp_tx *tx, const ProtobufCMessageDescriptor *type, imp_bytes bytes)
 {
     ProtobufCAllocator arena = {arena_alloc, arena_free, tx};
-    ProtobufCMessage *message = protobuf_c_message_unpack(type, &arena, bytes.length, bytes.data);
-    return message != NULL && fields_are_valid(message) ? message : NULL;
+    ProtobufCAllocator *allocator = tx == NULL ? NULL : &arena;
+    ProtobufCMessage *message =
+        protobuf_c_message_unpack(type, allocator, bytes.length, bytes.data);
+    if (message != NULL && !fields_are_valid(message)) {
+        protobuf_c_message_free_unpacked(message, allocator);
+        message = NULL;
+    }
+    return message;
+}
+
+void imp_message_free(void *message)
+{
+    if (message != NULL)
+        protobuf_c_message_free_unpacked(message, NULL);
 }
 
 void *imp_message_get(imp_tx *tx, imp_table *table, imp_bytes key,

@@ -41,7 +41,7 @@ static imp_status cancel_tx(imp_tx *tx, void *arg, imp_error *error)
         return imp_error_set(error, IMP_INVALID, "the job has ended already: it is %s",
                              job_situation_name(job->situation));
     cancel->was_hold = job->was_hold;
-    cancel->device = record_id_get(job->device);
+    cancel->device = imp_id_of_field(job->device);
     if (job_situation_is_claimed(job->situation) && job->situation != JOB_QUEUED)
         return imp_error_set(error, IMP_BUSY, "the job is being printed");
     status = job_apply_tx(cancel->jobs, tx, job,

@@ -20,7 +20,7 @@ struct index_key {
 static struct index_key key_of_id(ProtobufCBinaryData id, uint64_t sequence)
 {
     struct index_key key = {.length = 16 + JOBS_SEQUENCE_SIZE};
-    imp_id value = record_id_get(id);
+    imp_id value = imp_id_of_field(id);
     memcpy(key.bytes, value.bytes, sizeof value.bytes);
     jobs_put_u64(key.bytes + 16, sequence);
     return key;
@@ -54,7 +54,7 @@ Job *job_load_sequence(struct jobs *jobs, imp_tx *tx, uint64_t sequence, imp_sta
 {
     uint8_t key[JOBS_SEQUENCE_SIZE];
     jobs_put_u64(key, sequence);
-    return record_get(tx, jobs->tables.job, (imp_bytes){key, sizeof key}, JOB_TYPE, status);
+    return imp_message_get(tx, jobs->tables.job, (imp_bytes){key, sizeof key}, JOB_TYPE, status);
 }
 
 Job *job_load(struct jobs *jobs, imp_tx *tx, const imp_id *id, imp_status *status)
@@ -78,8 +78,8 @@ Delivery *job_load_delivery(struct jobs *jobs, imp_tx *tx, const Job *job, imp_s
         return NULL;
     }
     delivery_key(key, job->sequence, job->attempts);
-    return record_get(tx, jobs->tables.delivery, (imp_bytes){key, sizeof key}, DELIVERY_TYPE,
-                      status);
+    return imp_message_get(tx, jobs->tables.delivery, (imp_bytes){key, sizeof key}, DELIVERY_TYPE,
+                           status);
 }
 
 uint32_t job_number(uint64_t sequence)
@@ -102,8 +102,8 @@ imp_status counter_read(struct jobs *jobs, imp_tx *tx, char kind, const imp_id *
     uint8_t key[17];
     imp_status status;
     Counter *counter =
-        record_get(tx, jobs->tables.counter, (imp_bytes){key, counter_key(key, kind, id)},
-                   COUNTER_TYPE, &status);
+        imp_message_get(tx, jobs->tables.counter, (imp_bytes){key, counter_key(key, kind, id)},
+                        COUNTER_TYPE, &status);
     *value = (struct counter_value){0};
     if (status == IMP_NOT_FOUND)
         return IMP_OK;
@@ -126,7 +126,7 @@ imp_status counter_add_tx(struct jobs *jobs, imp_tx *tx, char kind, const imp_id
     imp_bytes row = {key, counter_key(key, kind, id)};
     imp_status status;
     Counter fresh = COUNTER_INIT, *counter;
-    counter = record_get(tx, jobs->tables.counter, row, COUNTER_TYPE, &status);
+    counter = imp_message_get(tx, jobs->tables.counter, row, COUNTER_TYPE, &status);
     if (status == IMP_NOT_FOUND) {
         fresh.schema = JOBS_SCHEMA;
         counter = &fresh;
@@ -137,13 +137,13 @@ imp_status counter_add_tx(struct jobs *jobs, imp_tx *tx, char kind, const imp_id
     counter->bytes = moved(counter->bytes, bytes);
     if (kind == COUNTER_OWNER && counter->jobs == 0)
         return delete_row(tx, jobs->tables.counter, row);
-    return record_put(tx, jobs->tables.counter, row, counter);
+    return imp_message_put(tx, jobs->tables.counter, row, counter);
 }
 
 /* A job comes onto (+1) or leaves (-1) its queue and its owner's account. */
 static imp_status count_job_tx(struct jobs *jobs, imp_tx *tx, const Job *job, int64_t sign)
 {
-    imp_id queue = record_id_get(job->queue), owner = record_id_get(job->owner);
+    imp_id queue = imp_id_of_field(job->queue), owner = imp_id_of_field(job->owner);
     int64_t bytes = sign * (int64_t)job->bytes;
     imp_status status = counter_add_tx(jobs, tx, COUNTER_QUEUE, &queue, sign, bytes);
     if (status == IMP_OK && !imp_id_is_zero(owner))
@@ -200,7 +200,7 @@ static imp_status put_job_tx(struct jobs *jobs, imp_tx *tx, const Job *job)
 {
     uint8_t key[JOBS_SEQUENCE_SIZE];
     jobs_put_u64(key, job->sequence);
-    return record_put(tx, jobs->tables.job, (imp_bytes){key, sizeof key}, job);
+    return imp_message_put(tx, jobs->tables.job, (imp_bytes){key, sizeof key}, job);
 }
 
 imp_status job_due_set_tx(struct jobs *jobs, imp_tx *tx, Job *job, int64_t due)
@@ -298,7 +298,7 @@ static imp_status finish_documents_tx(struct jobs *jobs, imp_tx *tx, Job *job, b
                                       imp_error *error)
 {
     imp_status status;
-    imp_id id = record_id_get(job->queue);
+    imp_id id = imp_id_of_field(job->queue);
     Queue *queue = queue_load(jobs, tx, &id, &status);
     bool keeps = queue != NULL && queue->keep_after > 0 && queue->private_mode == IMP_PRIVATE_OFF &&
                  job_situation_state(job->situation) == IMP_JOB_COMPLETED;
@@ -376,7 +376,7 @@ imp_status job_set_owner_tx(struct jobs *jobs, imp_tx *tx, Job *job, imp_id owne
 {
     imp_status status = IMP_OK;
     bool is_counted = !job_situation_is_final(job->situation);
-    imp_id before = record_id_get(job->owner);
+    imp_id before = imp_id_of_field(job->owner);
     imp_id *kept = imp_tx_alloc(tx, sizeof *kept);
     if (kept == NULL)
         return imp_error_set(error, IMP_LIMIT, "not enough memory to change the job's owner");

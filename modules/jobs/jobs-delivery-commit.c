@@ -10,8 +10,8 @@
 
 void claim_clear(struct claim *claim)
 {
-    record_free(claim->job);
-    record_free(claim->record);
+    imp_message_free(claim->job);
+    imp_message_free(claim->record);
     *claim = (struct claim){0};
 }
 
@@ -21,7 +21,8 @@ static void *heap_copy(const void *message)
     const ProtobufCMessageDescriptor *type = ((const ProtobufCMessage *)message)->descriptor;
     size_t length;
     uint8_t *packed = record_encode(message, &length);
-    void *copy = packed == NULL ? NULL : record_decode(NULL, type, (imp_bytes){packed, length});
+    void *copy =
+        packed == NULL ? NULL : imp_message_decode(NULL, type, (imp_bytes){packed, length});
     free(packed);
     return copy;
 }
@@ -46,13 +47,13 @@ imp_status claim_next_tx(struct jobs *jobs, imp_tx *tx, const imp_id *device, st
     if (claim->job == NULL || claim->record == NULL)
         return imp_error_set(error, IMP_LIMIT, "not enough memory for a delivery");
     struct jobs_actor actor = {
-        .principal = record_id_get(record->releaser),
+        .principal = imp_id_of_field(record->releaser),
         .place_kind = "device",
         .place = *device,
     };
     char id[IMP_ID_TEXT_SIZE];
-    return job_audit_tx(jobs, tx, "delivery.start", record_id_get(job->id), &actor, IMP_OK, error,
-                        "delivery=%s attempt=%u", imp_id_format(record_id_get(record->id), id),
+    return job_audit_tx(jobs, tx, "delivery.start", imp_id_of_field(job->id), &actor, IMP_OK, error,
+                        "delivery=%s attempt=%u", imp_id_format(imp_id_of_field(record->id), id),
                         record->attempt);
 }
 
@@ -187,11 +188,11 @@ static imp_status end_in_doubt_tx(struct delivery *delivery, imp_tx *tx, imp_err
     struct jobs *jobs = delivery->jobs;
     imp_status status;
     uint32_t unused;
-    imp_id id = record_id_get(delivery->record->id);
+    imp_id id = imp_id_of_field(delivery->record->id);
     struct jobs_actor actor = {
-        .principal = record_id_get(delivery->record->releaser),
+        .principal = imp_id_of_field(delivery->record->releaser),
         .place_kind = "device",
-        .place = record_id_get(delivery->record->device),
+        .place = imp_id_of_field(delivery->record->device),
     };
     char text[IMP_ID_TEXT_SIZE];
     Job *job = job_load_sequence(jobs, tx, delivery->record->job_sequence, &status);
@@ -213,8 +214,8 @@ static imp_status end_in_doubt_tx(struct delivery *delivery, imp_tx *tx, imp_err
     status = job_apply_tx(jobs, tx, job, JOB_DOUBT, &delivery->is_condemned, error);
     if (status == IMP_OK)
         status = job_audit_tx(
-            jobs, tx, "delivery.end", record_id_get(job->id), &actor, delivery->error.status, error,
-            "delivery=%s state=%s job=%s bytes=%llu", imp_id_format(id, text),
+            jobs, tx, "delivery.end", imp_id_of_field(job->id), &actor, delivery->error.status,
+            error, "delivery=%s state=%s job=%s bytes=%llu", imp_id_format(id, text),
             delivery_state_name(DELIVERY_UNCERTAIN), job_situation_name(job->situation),
             (unsigned long long)delivery->bytes_sent);
     return status;
@@ -239,8 +240,8 @@ static imp_status end_tx(imp_tx *tx, void *arg, imp_error *error)
     struct delivery *delivery = arg;
     struct jobs *jobs = delivery->jobs;
     imp_status status;
-    imp_id device = record_id_get(delivery->record->device);
-    imp_id id = record_id_get(delivery->record->id);
+    imp_id device = imp_id_of_field(delivery->record->device);
+    imp_id id = imp_id_of_field(delivery->record->id);
     struct jobs_actor actor = {.place_kind = "device", .place = device};
     char text[IMP_ID_TEXT_SIZE];
 
@@ -273,7 +274,7 @@ static imp_status end_tx(imp_tx *tx, void *arg, imp_error *error)
     record->transport = delivery->transport;
     record->evidence = (char *)(uintptr_t)ending.evidence;
     record->status = (uint32_t)delivery->error.status;
-    actor.principal = record_id_get(record->releaser);
+    actor.principal = imp_id_of_field(record->releaser);
     if ((status = delivery_save_tx(jobs, tx, record)) != IMP_OK)
         goto done;
     if ((status = line_leave_tx(jobs, tx, job)) != IMP_OK)
@@ -293,13 +294,13 @@ static imp_status end_tx(imp_tx *tx, void *arg, imp_error *error)
         goto done;
     delivery->situation = job->situation;
     status =
-        job_audit_tx(jobs, tx, "delivery.end", record_id_get(job->id), &actor,
+        job_audit_tx(jobs, tx, "delivery.end", imp_id_of_field(job->id), &actor,
                      delivery->error.status, error, "delivery=%s state=%s job=%s bytes=%llu",
                      imp_id_format(id, text), delivery_state_name(record->state),
                      job_situation_name(job->situation), (unsigned long long)delivery->bytes_sent);
     if (status == IMP_OK &&
         (ending.event == JOB_CANCEL_USER || ending.event == JOB_CANCEL_OPERATOR))
-        status = job_audit_tx(jobs, tx, "job.cancel", record_id_get(job->id), &delivery->canceler,
+        status = job_audit_tx(jobs, tx, "job.cancel", imp_id_of_field(job->id), &delivery->canceler,
                               IMP_OK, error, "state=%s", job_situation_name(job->situation));
     if (status == IMP_OK && !atomic_load(&jobs->is_draining))
         status = claim_next_tx(jobs, tx, &device, &delivery->next, error);
@@ -416,7 +417,7 @@ static void end_done(imp_status status, const imp_error *error, void *arg)
     if (delivery->error.status != IMP_OK)
         imp_log(jobs->self, IMP_LOG_NOTICE, "jobs.delivery-failed",
                 "delivery=%s job=%s status=%s reason=\"%s\"",
-                imp_id_format(record_id_get(delivery->record->id), id),
+                imp_id_format(imp_id_of_field(delivery->record->id), id),
                 job_situation_name(delivery->situation), imp_status_name(delivery->error.status),
                 delivery->error.message);
     if (delivery->is_condemned)

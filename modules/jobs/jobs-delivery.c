@@ -140,12 +140,12 @@ void delivery_free(struct delivery *delivery)
     imp_timer_cancel(delivery->evidence_timer);
     imp_timer_cancel(delivery->stop_timer);
     imp_timer_cancel(delivery->transport_timer);
-    record_free(delivery->job);
-    record_free(delivery->record);
+    imp_message_free(delivery->job);
+    imp_message_free(delivery->record);
     if (delivery->personal != NULL) {
         imp_wipe(delivery->personal->user_name, strlen(delivery->personal->user_name));
         imp_wipe(delivery->personal->job_name, strlen(delivery->personal->job_name));
-        record_free(delivery->personal);
+        imp_message_free(delivery->personal);
     }
     if (delivery->terms != NULL)
         terms_free(delivery->terms);
@@ -172,7 +172,7 @@ static void load_personal(struct delivery *delivery, imp_tx *tx)
     uint8_t *plain = malloc(sealed.length);
     if (plain != NULL &&
         spool_strings_open(jobs->spool, &key, sealed, plain, &length, NULL) == IMP_OK)
-        delivery->personal = record_decode(NULL, PERSONAL_TYPE, (imp_bytes){plain, length});
+        delivery->personal = imp_message_decode(NULL, PERSONAL_TYPE, (imp_bytes){plain, length});
     if (plain != NULL)
         imp_wipe(plain, sealed.length);
     free(plain);
@@ -202,7 +202,7 @@ static imp_status load(struct delivery *delivery, imp_error *error)
     struct jobs *jobs = delivery->jobs;
     imp_delivery_info *info = &delivery->info;
     const Job *job = delivery->job;
-    imp_id id = record_id_get(delivery->record->device);
+    imp_id id = imp_id_of_field(delivery->record->device);
     uint32_t count = 0;
     imp_tx *tx;
 
@@ -220,7 +220,7 @@ static imp_status load(struct delivery *delivery, imp_error *error)
                              imp_status_name(status));
     if ((status = imp_store_read_begin(jobs->self, &tx, error)) != IMP_OK)
         return status;
-    imp_id queue_id = record_id_get(job->queue);
+    imp_id queue_id = imp_id_of_field(job->queue);
     Queue *queue = queue_load(jobs, tx, &queue_id, &status);
     if (queue != NULL) {
         info->queue_flags = queue->flags;
@@ -234,8 +234,8 @@ static imp_status load(struct delivery *delivery, imp_error *error)
     count = record_ticket_add(delivery->record->change, delivery->record->n_change,
                               delivery->ticket, count, 3 * IMP_TICKET_VALUES_MAX);
     info->size = sizeof *info;
-    info->id = record_id_get(delivery->record->id);
-    info->job = record_id_get(job->id);
+    info->id = imp_id_of_field(delivery->record->id);
+    info->job = imp_id_of_field(job->id);
     info->device = id;
     info->device_name = delivery->device.name;
     info->device_capabilities = delivery->device.capabilities;
@@ -244,7 +244,7 @@ static imp_status load(struct delivery *delivery, imp_error *error)
     info->document_bytes = job->bytes;
     info->user_name = delivery->personal == NULL ? "" : delivery->personal->user_name;
     info->job_name = delivery->personal == NULL ? "" : delivery->personal->job_name;
-    info->owner_id = record_id_get(job->owner);
+    info->owner_id = imp_id_of_field(job->owner);
     return IMP_OK;
 }
 
@@ -387,7 +387,7 @@ void line_claimed(struct device_line *line, struct claim *claim)
     *claim = (struct claim){0};
     delivery->reading = UINT32_MAX;
     line->running = delivery;
-    delivery->word = imp_sent_begin(record_id_get(delivery->record->id));
+    delivery->word = imp_sent_begin(imp_id_of_field(delivery->record->id));
     delivery->last_sign = imp_ticks();
     imp_status status = load(delivery, &delivery->error);
     if (status != IMP_OK)

@@ -64,8 +64,8 @@ static imp_status sweep_job_tx(struct sweep *sweep, imp_tx *tx, int64_t due, uin
             return status;
         sweep->expired++;
         sweep->held_expired += was_hold ? 1 : 0;
-        return job_audit_tx(jobs, tx, "job.expire", record_id_get(job->id), &nobody, IMP_OK, error,
-                            NULL);
+        return job_audit_tx(jobs, tx, "job.expire", imp_id_of_field(job->id), &nobody, IMP_OK,
+                            error, NULL);
     }
     if (job->has_documents && job->keep_until <= sweep->wall)
         status = job_condemn_documents_tx(jobs, tx, job, &sweep->is_condemned, error);
@@ -104,7 +104,7 @@ static imp_status check_clock_tx(struct sweep *sweep, imp_tx *tx)
     static const imp_bytes key = {"clock", 5};
     Clock fresh = CLOCK_INIT;
     imp_status status;
-    Clock *clock = record_get(tx, jobs->tables.clock, key, CLOCK_TYPE, &status);
+    Clock *clock = imp_message_get(tx, jobs->tables.clock, key, CLOCK_TYPE, &status);
     if (status == IMP_NOT_FOUND) {
         fresh.schema = JOBS_SCHEMA;
         clock = &fresh;
@@ -121,7 +121,7 @@ static imp_status check_clock_tx(struct sweep *sweep, imp_tx *tx)
     if (!sweep->is_confirmed && clock->high_water >= sweep->wall)
         return IMP_OK;
     clock->high_water = sweep->wall;
-    return record_put(tx, jobs->tables.clock, key, clock);
+    return imp_message_put(tx, jobs->tables.clock, key, clock);
 }
 
 static imp_status sweep_tx(imp_tx *tx, void *arg, imp_error *error)

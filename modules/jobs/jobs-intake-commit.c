@@ -87,7 +87,7 @@ static imp_status answer_retry_tx(struct intake *intake, imp_tx *tx, uint64_t se
     if (job == NULL)
         return status;
     intake->result.is_retry = true;
-    intake->result.id = record_id_get(job->id);
+    intake->result.id = imp_id_of_field(job->id);
     intake->result.job_id = job_number(sequence);
     intake->sequence = sequence;
     return IMP_OK;
@@ -184,10 +184,10 @@ static imp_status commit_tx(imp_tx *tx, void *arg, imp_error *error)
 
     job.schema = JOBS_SCHEMA;
     job.sequence = sequence;
-    job.id = record_id(&intake->job);
+    job.id = imp_id_field(&intake->job);
     job.lpd_number = intake->has_lpd_number ? intake->lpd_number : (uint32_t)(sequence % 1000);
-    job.queue = record_id(&intake->queue.id);
-    job.owner = record_id(&intake->owner);
+    job.queue = imp_id_field(&intake->queue.id);
+    job.owner = imp_id_field(&intake->owner);
     job.protocol = intake->protocol;
     job.received = intake->received;
     job.bytes = intake->bytes;

@@ -97,7 +97,7 @@ static imp_status copy_queue(struct intake *intake, const Queue *record)
         if (intake->allowed_principals == NULL)
             return intake_fail(intake, IMP_LIMIT, NULL);
         for (size_t i = 0; i < intake->allowed_count; i++)
-            intake->allowed_principals[i] = record_id_get(record->allowed_principals[i]);
+            intake->allowed_principals[i] = imp_id_of_field(record->allowed_principals[i]);
     }
     for (size_t i = 0; i < record->n_defaults && i < IMP_TICKET_VALUES_MAX; i++) {
         intake->defaults[intake->default_count++] = (imp_ticket_value){

@@ -59,7 +59,7 @@ static void renew(struct delivery *delivery)
     imp_pin(jobs->self, "renewal");
     renewal->jobs = jobs;
     renewal->sequence = delivery->job->sequence;
-    renewal->delivery = record_id_get(delivery->record->id);
+    renewal->delivery = imp_id_of_field(delivery->record->id);
     renewal->lease_end = imp_now() + atomic_load(&jobs->settings.lease);
     renewal->write = (struct jobs_write){
         .jobs = jobs,

@@ -56,14 +56,14 @@ imp_status delivery_save_tx(struct jobs *jobs, imp_tx *tx, const Delivery *deliv
 {
     uint8_t key[DELIVERY_KEY_SIZE];
     delivery_key(key, delivery->job_sequence, delivery->attempt);
-    return record_put(tx, jobs->tables.delivery, (imp_bytes){key, sizeof key}, delivery);
+    return imp_message_put(tx, jobs->tables.delivery, (imp_bytes){key, sizeof key}, delivery);
 }
 
 imp_status line_put_tx(struct jobs *jobs, imp_tx *tx, const Job *job, const Delivery *delivery,
                        bool is_running, int64_t not_before)
 {
     uint8_t key[LINE_KEY_SIZE], row[LINE_ROW_SIZE];
-    imp_id device = record_id_get(delivery->device);
+    imp_id device = imp_id_of_field(delivery->device);
     line_key(key, &device, line_class(job), delivery->line_number);
     jobs_put_u64(row, job->sequence);
     jobs_put_u32(row + 8, delivery->attempt);
@@ -91,16 +91,16 @@ imp_status line_join_tx(struct jobs *jobs, imp_tx *tx, Job *job, const struct de
     if (status != IMP_OK)
         goto done;
     job->attempts++;
-    job->delivery = record_id(&ids[0]);
-    job->device = record_id(&ids[1]);
+    job->delivery = imp_id_field(&ids[0]);
+    job->device = imp_id_field(&ids[1]);
     delivery.schema = JOBS_SCHEMA;
     delivery.id = job->delivery;
     delivery.job = job->id;
     delivery.job_sequence = job->sequence;
     delivery.attempt = job->attempts;
     delivery.device = job->device;
-    delivery.releaser = record_id(&plan->releaser);
-    delivery.session = record_id(&plan->session);
+    delivery.releaser = imp_id_field(&plan->releaser);
+    delivery.session = imp_id_field(&plan->session);
     delivery.state = DELIVERY_WAITING;
     delivery.line_number = number;
     delivery.created = imp_now();
@@ -119,7 +119,7 @@ done:
 
 void line_key_of(uint8_t key[LINE_KEY_SIZE], const Job *job, const Delivery *delivery)
 {
-    imp_id device = record_id_get(delivery->device);
+    imp_id device = imp_id_of_field(delivery->device);
     line_key(key, &device, line_class(job), delivery->line_number);
 }
 

@@ -361,7 +361,7 @@ static imp_status change_tx(imp_tx *tx, void *arg, imp_error *error)
         return imp_error_set(error, status, "there is no queue '%s': see imprimctl queue list",
                              verb->name);
     } else {
-        verb->id = record_id_get(queue->id);
+        verb->id = imp_id_of_field(queue->id);
     }
     if (verb->is_remove) {
         status = queue_remove_tx(jobs, tx, queue, error);
@@ -456,7 +456,7 @@ static void add_fields(struct jobs *jobs, imp_tx *tx, imp_request *request, cons
                        bool is_single)
 {
     struct counter_value counter = {0};
-    imp_id id = record_id_get(queue->id), device_id = record_id_get(queue->device);
+    imp_id id = imp_id_of_field(queue->id), device_id = imp_id_of_field(queue->device);
     imp_device device = {.size = sizeof device};
     (void)counter_read(jobs, tx, COUNTER_QUEUE, &id, &counter);
     if (imp_id_is_zero(device_id) || imp_device_get(jobs->self, &device_id, &device) != IMP_OK)
@@ -492,7 +492,7 @@ static void add_fields(struct jobs *jobs, imp_tx *tx, imp_request *request, cons
         ProtobufCBinaryData *const *ids =
             (ProtobufCBinaryData *const *)(const void *)((const char *)queue + sets[i].ids_offset);
         for (size_t j = 0; j < *count; j++)
-            imp_field_id(request, sets[i].add, record_id_get((*ids)[j]));
+            imp_field_id(request, sets[i].add, imp_id_of_field((*ids)[j]));
     }
     for (size_t i = 0; i < queue->n_defaults; i++)
         imp_field_printf(request, "default", "%s=%s", queue->defaults[i]->name,
@@ -514,7 +514,7 @@ static void queue_list(imp_self *self IMP_UNUSED, void *instance, imp_request *r
     status = imp_cursor_open(tx, jobs->tables.queue, (imp_bytes){"", 0}, &cursor);
     if (status == IMP_OK) {
         while ((status = imp_cursor_next(cursor, &key, &value)) == IMP_OK) {
-            Queue *queue = record_decode(tx, QUEUE_TYPE, value);
+            Queue *queue = imp_message_decode(tx, QUEUE_TYPE, value);
             if (queue != NULL)
                 add_fields(jobs, tx, request, queue, false);
         }

@@ -49,7 +49,7 @@ static void name_key(struct jobs *jobs, const char *folded, uint8_t key[IMP_HASH
 
 Queue *queue_load(struct jobs *jobs, imp_tx *tx, const imp_id *id, imp_status *status)
 {
-    return record_get(tx, jobs->tables.queue, jobs_bytes_of_id(id), QUEUE_TYPE, status);
+    return imp_message_get(tx, jobs->tables.queue, jobs_bytes_of_id(id), QUEUE_TYPE, status);
 }
 
 Queue *queue_load_by_name(struct jobs *jobs, imp_tx *tx, const char *name, imp_status *status)
@@ -64,13 +64,13 @@ Queue *queue_load_by_name(struct jobs *jobs, imp_tx *tx, const char *name, imp_s
     *status = imp_tx_get(tx, jobs->tables.queue_name, (imp_bytes){key, sizeof key}, &value);
     if (*status != IMP_OK)
         return NULL;
-    return record_get(tx, jobs->tables.queue, value, QUEUE_TYPE, status);
+    return imp_message_get(tx, jobs->tables.queue, value, QUEUE_TYPE, status);
 }
 
 imp_status queue_describe(struct jobs *jobs, imp_tx *tx, const Queue *record, imp_queue *queue)
 {
     struct counter_value counter;
-    imp_id id = record_id_get(record->id);
+    imp_id id = imp_id_of_field(record->id);
     imp_status status = counter_read(jobs, tx, COUNTER_QUEUE, &id, &counter);
     /* Only what the caller has room for; the struct grows at its end. */
     imp_queue described = {
@@ -80,7 +80,7 @@ imp_status queue_describe(struct jobs *jobs, imp_tx *tx, const Queue *record, im
         .private_mode = (imp_queue_private)record->private_mode,
         .flags = record->flags,
         .is_accepting = record->is_accepting,
-        .device = record_id_get(record->device),
+        .device = imp_id_of_field(record->device),
         .hold_expiry = record->hold_expiry,
         .keep_after = record->keep_after,
         .jobs_queued = counter.jobs,
@@ -121,7 +121,7 @@ imp_status queue_put_tx(struct jobs *jobs, imp_tx *tx, const Queue *record, imp_
         return imp_error_set(error, IMP_EXISTS, "there is a queue '%s' already", record->name);
     status = imp_tx_put(tx, jobs->tables.queue_name, row, id);
     if (status == IMP_OK)
-        status = record_put(tx, jobs->tables.queue, id, record);
+        status = imp_message_put(tx, jobs->tables.queue, id, record);
     if (status != IMP_OK)
         imp_error_set(error, status, "the queue can't be stored: %s", imp_status_name(status));
     return status;
@@ -132,7 +132,7 @@ imp_status queue_remove_tx(struct jobs *jobs, imp_tx *tx, const Queue *record, i
     char folded[IMP_NAME_MAX];
     uint8_t key[IMP_HASH_SIZE], counter_row[17] = {COUNTER_QUEUE};
     struct counter_value counter;
-    imp_id id = record_id_get(record->id);
+    imp_id id = imp_id_of_field(record->id);
     imp_status status = counter_read(jobs, tx, COUNTER_QUEUE, &id, &counter);
     if (status == IMP_OK && counter.jobs != 0)
         return imp_error_set(error, IMP_BUSY,

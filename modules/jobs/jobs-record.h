@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * jobs-record.h - records of the store as Protocol Buffers: reading, writing, and small conversions.
- *
- * Fields that this version does not know are kept: whoever changes a record reads it, changes the
- * message and writes the same message back.
+ * jobs-record.h - the module's records (<imprimatur/message.h> reads and writes them), and small
+ * conversions.
  */
 #ifndef JOBS_RECORD_H
 #define JOBS_RECORD_H
 
+#include <imprimatur/message.h>
 #include <imprimatur/store.h>
 #include <imprimatur/ticket.h>
 
@@ -46,17 +45,6 @@ typedef Imprimatur__Jobs__Origin Origin;
 #define CLOCK_TYPE (&imprimatur__jobs__clock__descriptor)
 #define ORIGIN_TYPE (&imprimatur__jobs__origin__descriptor)
 
-/* Decodes into memory of `tx` (NULL: of the heap, to be freed by record_free). NULL when the bytes are
- * no such message. */
-void *record_decode(imp_tx *tx, const ProtobufCMessageDescriptor *type, imp_bytes bytes);
-/* Frees what record_decode gave with tx NULL; NULL is ignored. */
-void record_free(void *message);
-/* Reads a row, into the transaction's arena. NULL with *status IMP_NOT_FOUND, or IMP_CORRUPT for bytes
- * that are no such message. */
-void *record_get(imp_tx *tx, imp_table *table, imp_bytes key,
-                 const ProtobufCMessageDescriptor *type, imp_status *status);
-/* Writes a row. IMP_LIMIT when it would be over IMP_VALUE_MAX. */
-imp_status record_put(imp_tx *tx, imp_table *table, imp_bytes key, const void *message);
 /* Encodes into the heap; NULL when memory is short. */
 uint8_t *record_encode(const void *message, size_t *length);
 
@@ -65,9 +53,6 @@ static inline ProtobufCBinaryData record_bytes(const void *data, size_t length)
 {
     return (ProtobufCBinaryData){.len = length, .data = (uint8_t *)(uintptr_t)data};
 }
-ProtobufCBinaryData record_id(const imp_id *id);
-/* The id in a field; zero when it has not 16 bytes. */
-imp_id record_id_get(ProtobufCBinaryData field);
 bool record_id_is(ProtobufCBinaryData field, imp_id id);
 /* Whether a repeated bytes field holds this id. */
 bool record_ids_have(const ProtobufCBinaryData *fields, size_t count, imp_id id);

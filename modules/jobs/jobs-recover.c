@@ -71,8 +71,8 @@ static imp_status end_claim_tx(struct recovery *recovery, imp_tx *tx, Job *job, 
     bool is_start = recovery->lapsed_before == 0, is_condemned = false;
     imp_sent_slot slot;
     uint64_t sent = 1;
-    imp_id id = record_id_get(record->id);
-    struct jobs_actor actor = {.place_kind = "device", .place = record_id_get(record->device)};
+    imp_id id = imp_id_of_field(record->id);
+    struct jobs_actor actor = {.place_kind = "device", .place = imp_id_of_field(record->device)};
     bool has_word = is_start && imp_sent_find(id, &slot, &sent);
     bool never_began = has_word && sent == 0;
     char text[IMP_ID_TEXT_SIZE];
@@ -95,9 +95,10 @@ static imp_status end_claim_tx(struct recovery *recovery, imp_tx *tx, Job *job, 
         status =
             job_apply_tx(jobs, tx, job, never_began ? JOB_RETRY : JOB_DOUBT, &is_condemned, error);
     if (status == IMP_OK)
-        status = job_audit_tx(jobs, tx, is_start ? "delivery.recover" : "delivery.lapse",
-                              record_id_get(job->id), &actor, IMP_OK, error, "delivery=%s state=%s",
-                              imp_id_format(id, text), delivery_state_name(record->state));
+        status =
+            job_audit_tx(jobs, tx, is_start ? "delivery.recover" : "delivery.lapse",
+                         imp_id_of_field(job->id), &actor, IMP_OK, error, "delivery=%s state=%s",
+                         imp_id_format(id, text), delivery_state_name(record->state));
     return status;
 }
 

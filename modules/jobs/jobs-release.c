@@ -47,7 +47,7 @@ static imp_status check(struct release *release, imp_tx *tx, Job **result, imp_e
     Job *job = job_load(jobs, tx, &release->job, &status);
     if (job == NULL)
         return imp_error_set(error, status, "there is no such job");
-    imp_id queue_id = record_id_get(job->queue);
+    imp_id queue_id = imp_id_of_field(job->queue);
     Queue *queue = queue_load(jobs, tx, &queue_id, &status);
     if (queue == NULL)
         return imp_error_set(error, status, "the job's queue can't be read: %s",
@@ -68,7 +68,7 @@ static imp_status check(struct release *release, imp_tx *tx, Job **result, imp_e
         !release->by_delegate)
         return imp_error_set(error, IMP_DENIED, "you may not print on queue %s", queue->name);
     if (job_situation_is_claimed(job->situation)) {
-        release->claimed_at = record_id_get(job->device);
+        release->claimed_at = imp_id_of_field(job->device);
         return imp_error_set(error, IMP_BUSY, "already printing");
     }
     if (!job_situation_is_releasable(job->situation))

@@ -26,7 +26,7 @@ static imp_status origin_get(struct jobs *jobs, imp_tx *tx, const imp_id *store,
                              Origin **origin, bool *is_restore)
 {
     imp_status status;
-    *origin = record_get(tx, jobs->tables.clock, origin_key, ORIGIN_TYPE, &status);
+    *origin = imp_message_get(tx, jobs->tables.clock, origin_key, ORIGIN_TYPE, &status);
     if (status != IMP_OK && status != IMP_NOT_FOUND)
         return status;
     if (status == IMP_OK && record_id_is((*origin)->store, *store))
@@ -34,7 +34,7 @@ static imp_status origin_get(struct jobs *jobs, imp_tx *tx, const imp_id *store,
     *is_restore = status == IMP_OK;
     *fresh = (Origin)ORIGIN_INIT;
     fresh->schema = JOBS_SCHEMA;
-    fresh->store = record_id(store);
+    fresh->store = imp_id_field(store);
     *origin = fresh;
     return IMP_OK;
 }
@@ -77,7 +77,7 @@ static imp_status look_at_job_tx(struct pass *pass, imp_tx *tx, uint64_t sequenc
         return status;
     pass->lost++;
     pass->held_lost += was_hold ? 1 : 0;
-    return job_audit_tx(jobs, tx, "job.lose-document", record_id_get(job->id), &nobody, IMP_OK,
+    return job_audit_tx(jobs, tx, "job.lose-document", imp_id_of_field(job->id), &nobody, IMP_OK,
                         error, NULL);
 }
 
@@ -132,7 +132,7 @@ static imp_status pass_tx(imp_tx *tx, void *arg, imp_error *error)
     origin->is_done = pass->is_done = count < BATCH && looked == count;
     origin->lost += pass->lost;
     pass->total = origin->lost;
-    return record_put(tx, jobs->tables.clock, origin_key, origin);
+    return imp_message_put(tx, jobs->tables.clock, origin_key, origin);
 }
 
 static void pass_submit(struct pass *pass);

@@ -221,8 +221,8 @@ imp_status submission_find_tx(struct jobs *jobs, imp_tx *tx, const uint8_t hash[
                               bool counts_own_run, uint64_t *sequence)
 {
     imp_status status;
-    Submission *row = record_get(tx, jobs->tables.submission, (imp_bytes){hash, IMP_HASH_SIZE},
-                                 SUBMISSION_TYPE, &status);
+    Submission *row = imp_message_get(tx, jobs->tables.submission, (imp_bytes){hash, IMP_HASH_SIZE},
+                                      SUBMISSION_TYPE, &status);
     if (row == NULL) /* one that can't be read is no proof of anything: the new job's replaces it */
         return bad_is_of_row(status) ? IMP_NOT_FOUND : status;
     int64_t age = imp_now() - row->received;
@@ -243,7 +243,7 @@ imp_status submission_put_tx(struct jobs *jobs, imp_tx *tx, const uint8_t hash[I
     row.job_sequence = sequence;
     row.run = jobs->run;
     row.received = imp_now();
-    return record_put(tx, jobs->tables.submission, (imp_bytes){hash, IMP_HASH_SIZE}, &row);
+    return imp_message_put(tx, jobs->tables.submission, (imp_bytes){hash, IMP_HASH_SIZE}, &row);
 }
 
 imp_status submission_forget_tx(struct jobs *jobs, imp_tx *tx, const struct submission_batch *batch)
@@ -251,7 +251,8 @@ imp_status submission_forget_tx(struct jobs *jobs, imp_tx *tx, const struct subm
     for (uint32_t i = 0; i < batch->count; i++) {
         imp_status status;
         imp_bytes key = {batch->hashes[i], IMP_HASH_SIZE};
-        Submission *row = record_get(tx, jobs->tables.submission, key, SUBMISSION_TYPE, &status);
+        Submission *row =
+            imp_message_get(tx, jobs->tables.submission, key, SUBMISSION_TYPE, &status);
         if (status == IMP_CORRUPT || (row != NULL && row->job_sequence == batch->sequences[i]))
             status = imp_tx_delete(tx, jobs->tables.submission, key);
         if (status != IMP_OK && status != IMP_NOT_FOUND)
@@ -269,7 +270,7 @@ imp_status submission_sweep_tx(struct jobs *jobs, imp_tx *tx, uint32_t limit)
     if (status != IMP_OK)
         return status;
     while (limit-- > 0 && (status = imp_cursor_next(cursor, &key, &value)) == IMP_OK) {
-        Submission *row = record_decode(tx, SUBMISSION_TYPE, value);
+        Submission *row = imp_message_decode(tx, SUBMISSION_TYPE, value);
         if (row != NULL && row->received >= oldest)
             continue;
         if ((status = imp_tx_delete(tx, jobs->tables.submission, key)) != IMP_OK)

@@ -209,12 +209,12 @@ imp_status terms_describe(struct release_terms *terms, const Job *job, const imp
     imp_ticket_value values[2 * IMP_TICKET_VALUES_MAX];
     uint32_t count =
         record_ticket_add(job->ticket, job->n_ticket, values, 0, 2 * IMP_TICKET_VALUES_MAX);
-    argument->job = record_id_get(job->id);
+    argument->job = imp_id_of_field(job->id);
     argument->device = device->id;
     argument->device_capabilities = device->capabilities;
-    argument->queue = record_id_get(job->queue);
+    argument->queue = imp_id_of_field(job->queue);
     argument->queue_release = job->was_hold ? IMP_QUEUE_HOLD : IMP_QUEUE_DIRECT;
-    argument->owner_id = record_id_get(job->owner);
+    argument->owner_id = imp_id_of_field(job->owner);
     argument->document_bytes = job->bytes;
     argument->document_count = (uint32_t)job->n_documents;
     for (uint32_t i = 0; i < count; i++) {

@@ -154,10 +154,10 @@ failed:
 static void show_delivery(imp_request *request, const Delivery *delivery)
 {
     imp_field_integer(request, "attempt", delivery->attempt);
-    imp_field_id(request, "delivery", record_id_get(delivery->id));
+    imp_field_id(request, "delivery", imp_id_of_field(delivery->id));
     imp_field_text(request, "delivery-state", delivery_state_name(delivery->state));
-    imp_field_id(request, "device-id", record_id_get(delivery->device));
-    imp_field_id(request, "releaser", record_id_get(delivery->releaser));
+    imp_field_id(request, "device-id", imp_id_of_field(delivery->device));
+    imp_field_id(request, "releaser", imp_id_of_field(delivery->releaser));
     imp_field_text(request, "transport", delivery->transport);
     imp_field_integer(request, "bytes-sent", (int64_t)delivery->bytes_sent);
     imp_field_text(request, "evidence", delivery->evidence);
@@ -181,7 +181,7 @@ static void job_show(imp_self *self IMP_UNUSED, void *instance, imp_request *req
     }
     Job *job = job_load(jobs, tx, &id, &status);
     if (job != NULL) {
-        imp_id queue_id = record_id_get(job->queue), device_id = record_id_get(job->device);
+        imp_id queue_id = imp_id_of_field(job->queue), device_id = imp_id_of_field(job->device);
         imp_device device = {.size = sizeof device};
         imp_status found;
         Queue *queue = queue_load(jobs, tx, &queue_id, &found);
@@ -195,7 +195,7 @@ static void job_show(imp_self *self IMP_UNUSED, void *instance, imp_request *req
             .reasons = job_situation_reasons(job->situation),
             .queue = queue == NULL ? "" : queue->name,
             .is_delivery_uncertain = job->situation == JOB_UNCERTAIN,
-            .owner_id = record_id_get(job->owner),
+            .owner_id = imp_id_of_field(job->owner),
             .document_bytes = job->bytes,
             .document_count = (uint32_t)job->n_documents,
             .received = job->received,

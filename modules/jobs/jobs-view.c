@@ -111,7 +111,7 @@ static struct seen_queue *queue_of(struct listing *listing, imp_id id)
 
 static const char *device_name(struct listing *listing, const Job *job)
 {
-    imp_id id = record_id_get(job->device);
+    imp_id id = imp_id_of_field(job->device);
     if (imp_id_is_zero(id))
         return "";
     if (!imp_id_equal(id, listing->device_id)) {
@@ -140,7 +140,7 @@ static void load_personal(struct listing *listing, const Job *job)
     uint8_t *plain = malloc(sealed.length);
     if (plain != NULL &&
         spool_strings_open(jobs->spool, &key, sealed, plain, &length, NULL) == IMP_OK)
-        listing->personal = record_decode(NULL, PERSONAL_TYPE, (imp_bytes){plain, length});
+        listing->personal = imp_message_decode(NULL, PERSONAL_TYPE, (imp_bytes){plain, length});
     if (plain != NULL)
         imp_wipe(plain, sealed.length);
     free(plain);
@@ -153,7 +153,7 @@ static void forget_personal(struct listing *listing)
         return;
     imp_wipe(listing->personal->job_name, strlen(listing->personal->job_name));
     imp_wipe(listing->personal->user_name, strlen(listing->personal->user_name));
-    record_free(listing->personal);
+    imp_message_free(listing->personal);
     listing->personal = NULL;
 }
 
@@ -167,14 +167,14 @@ static bool show(struct listing *listing, const Job *job, bool is_final)
     imp_job_view_argument argument = {
         .size = sizeof argument,
         .viewer = viewer,
-        .owner_id = record_id_get(job->owner),
+        .owner_id = imp_id_of_field(job->owner),
         .is_owner = is_owner,
         .show_owner = is_owner,
         .show_name = is_owner,
     };
     if (listing->filter->only_mine && !is_owner)
         return true;
-    struct seen_queue *queue = queue_of(listing, record_id_get(job->queue));
+    struct seen_queue *queue = queue_of(listing, imp_id_of_field(job->queue));
     if (queue == NULL)
         return false;
     if (listing->asks_hook) {
@@ -190,7 +190,7 @@ static bool show(struct listing *listing, const Job *job, bool is_final)
     bool shows_owner_id = argument.show_owner || viewer->is_administrator;
     imp_job_view view = {
         .size = sizeof view,
-        .id = record_id_get(job->id),
+        .id = imp_id_of_field(job->id),
         .job_id = job_number(job->sequence),
         .lpd_number = job->lpd_number,
         .state = job_situation_state(job->situation),
@@ -260,7 +260,7 @@ static uint32_t position_of(struct listing *listing, struct seen_queue *queue, u
 /* Decodes on the heap, so that a long walk does not fill the transaction's arena. */
 static bool show_row(struct listing *listing, imp_bytes value)
 {
-    Job *job = record_decode(NULL, JOB_TYPE, value);
+    Job *job = imp_message_decode(NULL, JOB_TYPE, value);
     bool goes_on = true;
     if (job == NULL)
         return true; /* the backup's and the store's checks report it */
@@ -269,7 +269,7 @@ static bool show_row(struct listing *listing, imp_bytes value)
         imp_id_is_zero(listing->only_queue) || record_id_is(job->queue, listing->only_queue);
     if (is_wanted && (!is_final || listing->filter->include_final))
         goes_on = show(listing, job, is_final);
-    record_free(job);
+    imp_message_free(job);
     return goes_on;
 }
 
@@ -406,7 +406,7 @@ static imp_status list_part(struct listing *listing, bool *is_over, imp_error *e
             imp_error_set(error, status, "there is no queue '%s'", listing->filter->queue);
             goto done;
         }
-        listing->only_queue = record_id_get(queue->id);
+        listing->only_queue = imp_id_of_field(queue->id);
     }
     listing->looks_left = jobs->view_looks;
     status = open_sources(listing);
@@ -489,7 +489,7 @@ static imp_status find_both(struct jobs *jobs, const char *text, imp_id *job, ui
         return status;
     Job *record = find(jobs, tx, text, &status);
     if (record != NULL) {
-        *job = record_id_get(record->id);
+        *job = imp_id_of_field(record->id);
         *sequence = record->sequence;
     }
     imp_store_read_end(tx);

@@ -267,7 +267,7 @@ static imp_status count_held(struct jobs *jobs, imp_error *error)
     if (status == IMP_OK) {
         while ((status = imp_cursor_next(cursor, &key, &value)) == IMP_OK) {
             imp_queue queue = {.size = sizeof queue};
-            Queue *record = record_decode(tx, QUEUE_TYPE, value);
+            Queue *record = imp_message_decode(tx, QUEUE_TYPE, value);
             if (record != NULL && record->release == IMP_QUEUE_HOLD &&
                 queue_describe(jobs, tx, record, &queue) == IMP_OK)
                 held += (int64_t)queue.jobs_queued;

@@ -180,10 +180,10 @@ static void title_of(struct check *check, imp_tx *tx, const Job *job, char *titl
     uint8_t *plain = malloc(sealed.length);
     if (plain != NULL &&
         spool_strings_open(check->spool, &key, sealed, plain, &length, NULL) == IMP_OK) {
-        Personal *personal = record_decode(NULL, PERSONAL_TYPE, (imp_bytes){plain, length});
+        Personal *personal = imp_message_decode(NULL, PERSONAL_TYPE, (imp_bytes){plain, length});
         if (personal != NULL && personal->job_name[0] != '\0')
             snprintf(title, size, "%s", personal->job_name);
-        record_free(personal);
+        imp_message_free(personal);
     }
     free(plain);
     for (char *at = title; *at != '\0'; at++)
@@ -196,7 +196,7 @@ static void show_job(struct check *check, imp_tx *tx, imp_bytes value)
     char digest[DIGEST_TEXT_SIZE] = "none";
     char keys[KEYS_TEXT_MAX] = "";
     char title[1024];
-    Job *job = record_decode(NULL, JOB_TYPE, value);
+    Job *job = imp_message_decode(NULL, JOB_TYPE, value);
     if (job == NULL) {
         printf("job 0 damaged 0 damaged - -\n");
         return;
@@ -207,7 +207,7 @@ static void show_job(struct check *check, imp_tx *tx, imp_bytes value)
     printf("job %" PRIu64 " %s %" PRIu64 " %s %s %s\n", job->sequence,
            job_situation_name(job->situation), job->bytes, digest, keys[0] != '\0' ? keys : "-",
            title);
-    record_free(job);
+    imp_message_free(job);
 }
 
 static void list_jobs(struct check *check)

@@ -13,7 +13,7 @@
 static void use_job(const Job *job)
 {
     imp_ticket_value values[IMP_TICKET_VALUES_MAX];
-    imp_id id = record_id_get(job->id);
+    imp_id id = imp_id_of_field(job->id);
     uint32_t next;
     (void)record_id_is(job->owner, id);
     for (int event = 0; event <= JOB_EVENT_COUNT; event++)
@@ -51,21 +51,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     imp_bytes bytes = {data + 1, size - 1};
     const ProtobufCMessageDescriptor *type = types[data[0] % (sizeof types / sizeof *types)];
     (void)line_row_read(bytes, &row);
-    void *message = record_decode(NULL, type, bytes);
+    void *message = imp_message_decode(NULL, type, bytes);
     if (message == NULL)
         return 0;
     if (type == JOB_TYPE)
         use_job(message);
     size_t length, again_length;
     uint8_t *packed = record_encode(message, &length);
-    void *again = packed == NULL ? NULL : record_decode(NULL, type, (imp_bytes){packed, length});
+    void *again =
+        packed == NULL ? NULL : imp_message_decode(NULL, type, (imp_bytes){packed, length});
     if (again == NULL)
         abort();
     uint8_t *repacked = record_encode(again, &again_length);
     if (repacked == NULL || again_length != length || memcmp(packed, repacked, length) != 0)
         abort();
-    record_free(message);
-    record_free(again);
+    imp_message_free(message);
+    imp_message_free(again);
     free(packed);
     free(repacked);
     return 0;

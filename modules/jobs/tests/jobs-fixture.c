@@ -280,10 +280,10 @@ void fixture_queue(struct jobs_fixture *fixture, const struct fixture_queue *que
 {
     Queue record = QUEUE_INIT;
     imp_id id = imp_id_new();
-    ProtobufCBinaryData delegates[] = {record_id(&fixture->bob)};
+    ProtobufCBinaryData delegates[] = {imp_id_field(&fixture->bob)};
     imp_error error = {0};
     record.schema = JOBS_SCHEMA;
-    record.id = record_id(&id);
+    record.id = imp_id_field(&id);
     record.name = (char *)(uintptr_t)queue->name;
     record.release = (uint32_t)queue->release;
     record.private_mode = (uint32_t)queue->private_mode;
@@ -292,7 +292,7 @@ void fixture_queue(struct jobs_fixture *fixture, const struct fixture_queue *que
     record.jobs_max = queue->jobs_max;
     record.is_accepting = !queue->is_closed;
     if (queue->release == IMP_QUEUE_DIRECT)
-        record.device = record_id(&fixture->printer);
+        record.device = imp_id_field(&fixture->printer);
     if (queue->has_delegate_bob) {
         record.n_delegates = 1;
         record.delegates = delegates;

@@ -239,7 +239,7 @@ static bool pass_is_over(void)
     imp_status status;
     assert_int_equal(imp_store_read_begin(fx.self, &tx, NULL), IMP_OK);
     Origin *origin =
-        record_get(tx, fx.jobs->tables.clock, (imp_bytes){"store", 5}, ORIGIN_TYPE, &status);
+        imp_message_get(tx, fx.jobs->tables.clock, (imp_bytes){"store", 5}, ORIGIN_TYPE, &status);
     bool is_over = origin != NULL && origin->is_done;
     imp_store_read_end(tx);
     return is_over;

@@ -26,21 +26,21 @@ static void a_job_comes_out_as_it_went_in(void **state)
     document.detected_format = (char *)(uintptr_t) "application/pdf";
     job.schema = JOBS_SCHEMA;
     job.sequence = UINT64_C(0x1122334455667788);
-    job.id = record_id(&id);
-    job.owner = record_id(&owner);
+    job.id = imp_id_field(&id);
+    job.owner = imp_id_field(&owner);
     job.n_documents = 1;
     job.documents = documents;
     job.received = INT64_C(1790000000000000);
     uint8_t *packed = record_encode(&job, &length);
     assert_non_null(packed);
-    Job *read = record_decode(NULL, JOB_TYPE, (imp_bytes){packed, length});
+    Job *read = imp_message_decode(NULL, JOB_TYPE, (imp_bytes){packed, length});
     assert_non_null(read);
     assert_true(read->sequence == job.sequence && read->received == job.received);
     assert_true(record_id_is(read->id, id) && record_id_is(read->owner, owner));
-    assert_true(imp_id_equal(record_id_get(read->id), id));
-    assert_true(imp_id_is_zero(record_id_get(read->queue)));
+    assert_true(imp_id_equal(imp_id_of_field(read->id), id));
+    assert_true(imp_id_is_zero(imp_id_of_field(read->queue)));
     assert_int_equal(read->documents[0]->size, 12345);
-    record_free(read);
+    imp_message_free(read);
     free(packed);
 }
 
@@ -56,14 +56,14 @@ static void fields_of_a_newer_version_are_kept(void **state)
     assert_true(packed != NULL && newer != NULL);
     memcpy(newer, packed, length);
     memcpy(newer + length, unknown, sizeof unknown);
-    Job *read = record_decode(NULL, JOB_TYPE, (imp_bytes){newer, length + sizeof unknown});
+    Job *read = imp_message_decode(NULL, JOB_TYPE, (imp_bytes){newer, length + sizeof unknown});
     assert_non_null(read);
     read->situation = 2; /* changed by this version */
     uint8_t *again = record_encode(read, &again_length);
     assert_non_null(again);
     assert_int_equal(again_length, length + sizeof unknown + 2);
     assert_memory_equal(again + again_length - sizeof unknown, unknown, sizeof unknown);
-    record_free(read);
+    imp_message_free(read);
     free(packed);
     free(newer);
     free(again);
@@ -75,13 +75,13 @@ static void broken_records_are_refused(void **state)
         {0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, {0x1a, 0x10, 1, 2, 3, 4}, {0x0a}};
     (void)state;
     for (size_t i = 0; i < 3; i++)
-        assert_null(record_decode(NULL, JOB_TYPE, (imp_bytes){broken[i], i == 2 ? 1 : 6}));
+        assert_null(imp_message_decode(NULL, JOB_TYPE, (imp_bytes){broken[i], i == 2 ? 1 : 6}));
     static const uint8_t field_zero[] = {0x80, 0x00, 0x28},
                          nested_zero[] = {0x4a, 0x02, 0x00, 0x28};
-    assert_null(record_decode(NULL, QUEUE_TYPE, (imp_bytes){field_zero, sizeof field_zero}));
-    assert_null(record_decode(NULL, JOB_TYPE, (imp_bytes){nested_zero, sizeof nested_zero}));
+    assert_null(imp_message_decode(NULL, QUEUE_TYPE, (imp_bytes){field_zero, sizeof field_zero}));
+    assert_null(imp_message_decode(NULL, JOB_TYPE, (imp_bytes){nested_zero, sizeof nested_zero}));
     ProtobufCBinaryData short_id = record_bytes("abc", 3);
-    assert_true(imp_id_is_zero(record_id_get(short_id)));
+    assert_true(imp_id_is_zero(imp_id_of_field(short_id)));
 }
 
 static void the_highest_layer_of_a_ticket_wins(void **state)

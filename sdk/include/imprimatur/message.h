@@ -10,7 +10,7 @@
  *         status = imp_message_put(tx, table, imp_id_bytes(&id), thing);
  *     }
  *
- * Messages live in the transaction's memory: nobody frees them, they are wiped when it ends, and their
+ * Messages that are read live in the transaction's memory: nobody frees them, they are wiped when it ends, and their
  * fields may be pointed at what lives as long. Fields that this version does not know are kept: whoever
  * changes a record reads it, changes the message and writes the same message back.
  */
@@ -22,10 +22,13 @@
 #include <protobuf-c/protobuf-c.h>
 #include <string.h>
 
-/* Decodes a message of `type` into memory of `tx`. NULL when the bytes are no such message, or memory is
- * short. Any thread that may use `tx`. */
+/* Decodes a message of `type` into memory of `tx`; with `tx` NULL into memory of its own, which the
+ * caller frees by imp_message_free. NULL when the bytes are no such message, or memory is short. Any
+ * thread that may use `tx`. */
 IMP_PUBLIC void *imp_message_decode(imp_tx *tx, const ProtobufCMessageDescriptor *type,
                                     imp_bytes bytes);
+/* Frees what was decoded without a transaction; NULL is ignored. Any thread. */
+IMP_PUBLIC void imp_message_free(void *message);
 /* Reads and decodes a row. NULL with *status IMP_NOT_FOUND, IMP_CORRUPT (the seal does not hold, or the
  * bytes are no such message) or what else imp_tx_get says; else *status is IMP_OK. Any thread that may
  * use `tx`. */
