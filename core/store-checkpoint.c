@@ -525,6 +525,9 @@ static void begin(struct store *store)
 static bool is_due(struct store *store)
 {
     const struct store_checkpointer *pointer = &store->checkpointer;
+    if (store->log.is_spoiled) {
+        return true;
+    }
     if (store->log.index == 0) {
         return false; /* nothing since the last one */
     }

@@ -31,6 +31,8 @@ enum {
 #define ZEROS_SIZE ((size_t)256 << 10)
 /* A batch ends soon after STORE_BATCH_BYTES; in front of one there should be room for it. */
 #define NEARLY_FULL (STORE_BATCH_BYTES + (UINT64_C(1) << 20))
+/* What one more closure may add to a record that is nearly too long. */
+#define CROWDED (UINT64_C(128) << 10)
 
 /* ---- files ---- */
 
@@ -223,6 +225,7 @@ int store_log_begin(struct store *store, uint64_t generation)
     log->generation = generation;
     log->end = STORE_LOG_HEAD_SIZE;
     log->index = 0;
+    log->is_spoiled = false;
     /* Its sync is the one of the first record. */
     return write_all(log->files[generation % STORE_LOG_FILES], head, sizeof head, 0);
 }
@@ -326,7 +329,9 @@ static size_t record_size(size_t text_length)
     return (size + STORE_LOG_SECTOR - 1) / STORE_LOG_SECTOR * STORE_LOG_SECTOR;
 }
 
-/* 0 or an errno: then it is not known what is on the disk. */
+/* 0 or an errno: then it is not known what is on the disk, unless the file system had no room, which files
+ * that are copied on writing may meet. No other record is written in place of that one: it would take the
+ * same nonce. */
 static int record_append(struct store *store)
 {
     struct store_log *log = &store->log;
@@ -345,6 +350,7 @@ static int record_append(struct store *store)
     memset(log->buffer + log->length + TAG_SIZE, 0, size - log->length - TAG_SIZE);
     int fd = log->files[log->generation % STORE_LOG_FILES];
     int code = write_all(fd, log->buffer, size, log->end);
+    log->is_spoiled = code == ENOSPC || code == EDQUOT;
     IMP_CRASH_POINT("log.written");
     if (code == 0 && fdatasync(fd) != 0) {
         code = errno;
@@ -362,22 +368,42 @@ static int64_t monotonic_us(void)
     return (int64_t)now.tv_sec * IMP_SECOND + now.tv_nsec / 1000;
 }
 
-void store_log_commit(struct store *store)
+enum store_logged store_log_append(struct store *store)
 {
     struct store_log *log = &store->log;
     if (!log->is_on) {
-        return;
+        return STORE_LOG_OFF;
+    }
+    if (log->is_unfit || log->is_spoiled ||
+        log->end + record_size(log->length - RECORD_HEAD) > log->segment_bytes) {
+        return STORE_LOG_LATER;
     }
     int64_t began = monotonic_us();
-    if (log->is_unfit || log->end + record_size(log->length - RECORD_HEAD) > log->segment_bytes) {
-        store_checkpoint_now(store);
-    } else {
-        int code = record_append(store);
-        if (code != 0) {
-            store_fatal(store, code, "a commit could not be synced");
-        }
-    }
+    int code = record_append(store);
     atomic_fetch_add(&store->syncs_us, (uint64_t)(monotonic_us() - began));
+    if (code == 0) {
+        return STORE_LOG_DURABLE;
+    }
+    if (!log->is_spoiled) {
+        store_fatal(store, code, "a commit could not be synced");
+    }
+    return STORE_LOG_NO_SPACE;
+}
+
+void store_log_settle(struct store *store, enum store_logged logged, bool is_committed)
+{
+    if ((logged == STORE_LOG_LATER && is_committed) ||
+        (logged == STORE_LOG_DURABLE && !is_committed)) {
+        int64_t began = monotonic_us();
+        store_checkpoint_now(store);
+        atomic_fetch_add(&store->syncs_us, (uint64_t)(monotonic_us() - began));
+    }
+}
+
+bool store_log_is_crowded(const struct store *store)
+{
+    const struct store_log *log = &store->log;
+    return log->is_on && log->end + log->length + CROWDED > log->segment_bytes;
 }
 
 /* ---- applying ---- */

@@ -19,8 +19,9 @@
  * count and there is nothing to apply. Until the log is on, and in stores that are open for reading
  * or being restored, every commit is synced by LMDB itself.
  *
- * What a log can't hold (making tables, keys, a batch that is too long) is followed by a checkpoint
- * before it is answered.
+ * The record is on the disk before LMDB commits, so what a read shows is durable. What a log can't hold
+ * (making tables, keys, a closure that is too long) is committed first and followed by a checkpoint before
+ * it is answered.
  *
  * A record of the log is sealed with AES-256-GCM under a key of its generation, HKDF(store root key,
  * random salt in the file's head), with its number as the nonce: a record that is torn, or left from
@@ -42,7 +43,7 @@
 #define STORE_LOG_FILES 2u
 #define STORE_LOG_SALT_SIZE 32u
 /* A file of the log is this part of what the data file grows by, and at least so long. */
-#define STORE_LOG_STEP_PART 8u
+#define STORE_LOG_STEP_PART 4u
 #define STORE_LOG_SEGMENT_MIN (UINT64_C(256) << 10)
 /* The head takes the first block of a file; records begin at whole sectors, so that writing one touches
  * no sector of another. */
@@ -64,7 +65,8 @@ struct store_log {
     uint8_t *buffer;
     size_t length, room;
     uint32_t changes;
-    bool is_unfit; /* something in the transaction can't be logged */
+    bool is_unfit;   /* something in the transaction can't be logged */
+    bool is_spoiled; /* the generation takes no more */
 };
 
 /* A checkpoint as it stands in the file. */
@@ -130,8 +132,18 @@ struct store_log_mark store_log_mark(const struct store *store);
 void store_log_cut(struct store *store, struct store_log_mark mark);
 /* The transaction changes what is no record of a table. */
 void store_log_unfit(struct store *store);
-/* LMDB has committed: returns when it is durable. What fails is fatal. */
-void store_log_commit(struct store *store);
+/* The record may not have room for another closure. */
+bool store_log_is_crowded(const struct store *store);
+enum store_logged {
+    STORE_LOG_OFF,     /* LMDB syncs by itself */
+    STORE_LOG_DURABLE, /* LMDB may commit: what readers will see then is on the disk */
+    STORE_LOG_LATER,   /* no record: a checkpoint behind LMDB's commit */
+    STORE_LOG_NO_SPACE /* nothing of it will be there */
+};
+/* In front of LMDB's commit: returns when the record is on the disk. Another failure is fatal. */
+enum store_logged store_log_append(struct store *store);
+/* Behind it. What LMDB refused, though it was logged, counts no more when this returns. */
+void store_log_settle(struct store *store, enum store_logged logged, bool is_committed);
 
 /* ---- between the two files ---- */
 

@@ -314,7 +314,7 @@ static uint32_t run_closures(struct store *store, struct store_closure *batch, u
 {
     uint64_t bytes = 0;
     uint32_t ran = 0;
-    while (ran < count && bytes < STORE_BATCH_BYTES) {
+    while (ran < count && bytes < STORE_BATCH_BYTES && (ran == 0 || !store_log_is_crowded(store))) {
         struct store_closure *closure = &batch[ran];
         if (closure->is_exclusive) {
             if (ran > 0) {
@@ -374,12 +374,21 @@ static uint32_t run_transaction(struct store *store, struct store_closure *batch
             fail_all(store, batch, ran, status, &error);
         }
     } else {
-        code = commit(store, txn);
+        enum store_logged logged = store_log_append(store);
+        if (logged == STORE_LOG_NO_SPACE) {
+            mdb_txn_abort(txn);
+            store_space_was_refused(store);
+            code = ENOSPC;
+        } else {
+            code = commit(store, txn);
+        }
+        if (code == 0) {
+            atomic_store(&store->committed_sequence, store->sequence);
+        }
+        store_log_settle(store, logged, code == 0);
         if (code != 0) {
             fail_all_code(store, batch, ran, code);
         } else {
-            atomic_store(&store->committed_sequence, store->sequence);
-            store_log_commit(store);
             atomic_fetch_add(&store->commits, 1);
             atomic_fetch_add(&store->changes, changes);
             keyring_salt_is_durable(store->ring);

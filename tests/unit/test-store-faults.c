@@ -9,6 +9,7 @@
 #include "tests/unit/store-fixture.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -32,9 +33,45 @@ static bool fails_now(enum fault_call call)
     return fails_in == call && ++calls_seen == fails_after;
 }
 
+/* A sync that stands still until it is let go. */
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool is_shut, is_reached;
+} gate = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+static void gate_pass(void)
+{
+    pthread_mutex_lock(&gate.lock);
+    while (gate.is_shut) {
+        gate.is_reached = true;
+        pthread_cond_broadcast(&gate.changed);
+        pthread_cond_wait(&gate.changed, &gate.lock);
+    }
+    pthread_mutex_unlock(&gate.lock);
+}
+
+static void gate_set(bool is_shut)
+{
+    pthread_mutex_lock(&gate.lock);
+    gate.is_shut = is_shut;
+    gate.is_reached = false;
+    pthread_cond_broadcast(&gate.changed);
+    pthread_mutex_unlock(&gate.lock);
+}
+
+static void gate_wait_reached(void)
+{
+    pthread_mutex_lock(&gate.lock);
+    while (!gate.is_reached)
+        pthread_cond_wait(&gate.changed, &gate.lock);
+    pthread_mutex_unlock(&gate.lock);
+}
+
 IMP_PUBLIC int fdatasync(int fd);
 int fdatasync(int fd)
 {
+    gate_pass();
     if (fails_now(CALL_SYNC)) {
         errno = fails_with;
         return -1;
@@ -264,6 +301,27 @@ static void test_a_rewrapping_that_finds_no_space_leaves_the_old_master_key(void
     fixture_end(folder);
 }
 
+/* ---- before the disk has it ---- */
+
+static void test_nothing_is_seen_before_it_is_durable(void **state)
+{
+    (void)state;
+    char *folder = fixture_folder();
+    struct store *store = fixture_open(folder, STORE_THREADED);
+    imp_table *table = fixture_table(store, "t", 0);
+    struct fixture_put put = {table, "k", "v"};
+    gate_set(true);
+    assert_int_equal(store_write(store, NULL, IMP_WRITE_CONTROL, fixture_put_in, NULL, &put),
+                     IMP_OK);
+    gate_wait_reached();
+    fixture_assert(store, table, "k", NULL);
+    gate_set(false);
+    fixture_put(store, table, "after", "v");
+    fixture_assert(store, table, "k", "v");
+    store_close(store);
+    fixture_end(folder);
+}
+
 /* ---- crash points ---- */
 
 static void run_scenario(const char *folder)
@@ -362,6 +420,7 @@ int main(void)
         cmocka_unit_test(test_no_space_in_a_commit_is_taken_back_whole),
         cmocka_unit_test(test_a_refusal_keeps_its_reason_when_the_batch_finds_no_space),
         cmocka_unit_test(test_a_rewrapping_that_finds_no_space_leaves_the_old_master_key),
+        cmocka_unit_test(test_nothing_is_seen_before_it_is_durable),
         cmocka_unit_test(test_a_kill_at_each_crash_point_can_be_gone_on_from),
     };
     return cmocka_run_group_tests_name("store-faults", tests, NULL, NULL);
