@@ -158,6 +158,7 @@ static imp_status file_make(struct store *store, const struct store_checkpoint *
     int fd = open(fresh, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     int code = zeros == NULL ? ENOMEM : fd < 0 ? errno : 0;
     if (code == 0) {
+        store_ask_overwriting(fd);
         code = write_all(fd, zeros, SLOTS * SLOT_SIZE, 0);
     }
     if (code == 0) {
@@ -264,6 +265,13 @@ imp_status store_checkpoint_load(struct store *store, imp_error *error)
         return file_failed(error, path);
     }
     imp_status status = file_read(store, path, error);
+    /* It may be in the cache alone: written by a process that died before its sync, or whose sync failed.
+     * Written again, not only synced, since after such a failure the cache counts as clean. */
+    if (status == IMP_OK) {
+        int code = checkpoint_write(pointer->file, &pointer->last);
+        errno = code;
+        status = code == 0 ? IMP_OK : file_failed(error, path);
+    }
     if (status == IMP_OK && !pointer->last.is_clean) {
         status = meta_restore(store, error);
     }
@@ -396,6 +404,24 @@ static imp_status check_mark(struct store *store, imp_error *error)
                          store->folder);
 }
 
+/* After an orderly end LMDB's own meta pages count, but not those of an older file put in its place. */
+static imp_status check_age(struct store *store, imp_error *error)
+{
+    const struct store_checkpoint *last = &store->checkpointer.last;
+    MDB_envinfo info;
+    int code = mdb_env_info(store->env, &info);
+    if (code != 0) {
+        return store_error(error, code, "reading");
+    }
+    if (store->sequence >= last->sequence && info.me_last_txnid >= last->transaction) {
+        return IMP_OK;
+    }
+    return imp_error_set(error, IMP_CORRUPT,
+                         "%s/" STORE_FILE " is older than its checkpoint; put back all of the "
+                         "folder, or restore a backup",
+                         store->folder);
+}
+
 imp_status store_log_recover(struct store *store, imp_error *error)
 {
     struct store_checkpointer *pointer = &store->checkpointer;
@@ -405,14 +431,14 @@ imp_status store_log_recover(struct store *store, imp_error *error)
     }
     store->log.generation = pointer->last.generation;
     if (pointer->last.is_clean) {
-        return IMP_OK;
+        return check_age(store, error);
     }
     if (store->sequence != pointer->last.sequence) {
         return imp_error_set(error, IMP_CORRUPT,
                              "%s/checkpoint does not belong to this store; restore a backup",
                              store->folder);
     }
-    imp_status status = store_log_open(store, error);
+    imp_status status = store_log_open(store, false, error);
     if (status != IMP_OK) {
         return status;
     }
@@ -585,11 +611,28 @@ static void thread_stop(struct store *store)
     pointer->has_thread = false;
 }
 
+/* From the first checkpoint on the store is not whole without it. */
+static imp_status put_mark(struct store *store, imp_error *error)
+{
+    MDB_txn *txn = NULL;
+    int code = mdb_txn_begin(store->env, NULL, 0, &txn);
+    if (code != 0) {
+        return store_error(error, code, "writing");
+    }
+    imp_status status = store_meta_put(store, txn, STORE_META_LOG, "1", 1, error);
+    if (status != IMP_OK) {
+        mdb_txn_abort(txn);
+        return status;
+    }
+    code = mdb_txn_commit(txn);
+    return code == 0 ? IMP_OK : store_error(error, code, "writing");
+}
+
 imp_status store_log_start(struct store *store, imp_error *error)
 {
     struct store_checkpointer *pointer = &store->checkpointer;
     MDB_txn *keeper = NULL;
-    imp_status status = store_log_open(store, error);
+    imp_status status = store_log_open(store, true, error);
     if (status != IMP_OK) {
         return status;
     }
@@ -600,9 +643,14 @@ imp_status store_log_start(struct store *store, imp_error *error)
     if (code != 0) {
         return store_error(error, code, "its log");
     }
+    bool is_first = pointer->file < 0;
     status = checkpoint_make(store, false, keeper, error);
     if (status != IMP_OK) {
         mdb_txn_abort(keeper);
+        return status;
+    }
+    status = is_first ? put_mark(store, error) : IMP_OK;
+    if (status != IMP_OK) {
         return status;
     }
     pointer->used_bytes = atomic_load(&store->used_bytes);

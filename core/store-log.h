@@ -147,8 +147,11 @@ void store_log_settle(struct store *store, enum store_logged logged, bool is_com
 
 /* ---- between the two files ---- */
 
-/* Opens the files; makes them when they are missing, written with zeros and synced. */
-imp_status store_log_open(struct store *store, imp_error *error) IMP_MUST_CHECK;
+/* Opens the files; makes them when they are missing and that is no loss, written with zeros and synced. */
+imp_status store_log_open(struct store *store, bool may_make, imp_error *error) IMP_MUST_CHECK;
+/* Asks a file system that copies on writing to overwrite this empty file in place: then the room that it
+ * has is its own. Others do not know the flag. */
+void store_ask_overwriting(int fd);
 /* Begins a generation with a new salt and key, in its file. 0 or an errno. */
 int store_log_begin(struct store *store, uint64_t generation);
 /* Applies generations from `generation` on, as far as there are any; `last` is the highest one seen. */

@@ -274,8 +274,8 @@ static int commit(struct store *store, MDB_txn *txn)
     case ENOSPC:
     case EDQUOT: {
         /* Pages come first, the meta page that makes them count comes last, and a failure in that one
-         * leaves the environment in panic. Without panic nothing was committed, and all pages of
-         * earlier commits had been synced before this one began. */
+         * leaves the environment in panic. Without panic nothing was committed, and the pages of
+         * the commit before are as they were. */
         MDB_txn *probe = NULL;
         if (mdb_txn_begin(store->env, NULL, 0, &probe) == 0) {
             mdb_txn_abort(probe);

@@ -556,6 +556,13 @@ imp_status store_open_preset(const struct store_options *options, const struct s
         status =
             imp_error_set(error, IMP_EXISTS, "there is a store in %s already", store->state_dir);
     }
+    /* The names may be in the cache alone, made by a process that died before it synced them. */
+    if (status == IMP_OK && !store->is_read_only) {
+        status = store_sync_folder(store->folder, error);
+    }
+    if (status == IMP_OK && !store->is_read_only) {
+        status = store_sync_folder(store->state_dir, error);
+    }
     if (status == IMP_OK && !is_new) {
         status = store_checkpoint_load(store, error);
     }

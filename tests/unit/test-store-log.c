@@ -236,6 +236,59 @@ static void test_a_torn_checkpoint_leaves_the_one_before_it(void **state)
     }
 }
 
+/* A missing file of the log, and one bit of its head: never made anew, never passed over. */
+static void test_a_log_that_is_missing_or_has_no_head_is_refused(void **state)
+{
+    (void)state;
+    static const off_t bits[] = {-1, 0, 8, 20, 40, 70};
+    for (size_t i = 0; i < sizeof bits / sizeof bits[0]; i++) {
+        char *folder = fixture_folder();
+        char path[512], away[600];
+        imp_error error = {.status = IMP_OK};
+        imp_status status;
+        write_and_die(folder);
+        log_path(path, folder);
+        snprintf(away, sizeof away, "%s.away", path);
+        if (bits[i] < 0) {
+            assert_int_equal(rename(path, away), 0);
+        } else {
+            flip(path, bits[i]);
+        }
+        assert_null(open_any(folder, &status, &error));
+        assert_int_equal(status, IMP_CORRUPT);
+        if (bits[i] < 0) {
+            assert_int_equal(rename(away, path), 0);
+        } else {
+            flip(path, bits[i]);
+        }
+        struct store *store = fixture_open(folder, STORE_INLINE);
+        assert_commits(store, fixture_table(store, "t", 0), COMMITS);
+        store_close(store);
+        fixture_end(folder);
+    }
+}
+
+static void test_an_older_data_file_in_place_is_refused(void **state)
+{
+    (void)state;
+    char *folder = fixture_folder();
+    char data[512], before[512];
+    imp_error error = {.status = IMP_OK};
+    imp_status status;
+    path_of(data, folder, STORE_FILE);
+    path_of(before, folder, "before");
+    store_close(fixture_open(folder, STORE_INLINE));
+    copy_file(data, before);
+    struct store *store = fixture_open(folder, STORE_INLINE);
+    commit(store, fixture_table(store, "t", 0), 0);
+    store_close(store);
+    copy_file(before, data);
+    assert_null(open_any(folder, &status, &error));
+    assert_int_equal(status, IMP_CORRUPT);
+    assert_non_null(strstr(error.message, "older"));
+    fixture_end(folder);
+}
+
 static void test_a_store_without_its_checkpoint_or_data_is_refused(void **state)
 {
     (void)state;
@@ -245,8 +298,7 @@ static void test_a_store_without_its_checkpoint_or_data_is_refused(void **state)
         char path[512];
         imp_error error = {.status = IMP_OK};
         imp_status status;
-        store_close(fixture_open(folder, STORE_INLINE));
-        store_close(fixture_open(folder, STORE_INLINE));
+        store_close(fixture_open(folder, STORE_INLINE)); /* its first life */
         path_of(path, folder, files[i]);
         assert_int_equal(unlink(path), 0);
         assert_null(open_any(folder, &status, &error));
@@ -326,6 +378,8 @@ int main(void)
         cmocka_unit_test(test_a_torn_last_record_is_left_out),
         cmocka_unit_test(test_damage_in_the_middle_is_refused_and_changes_nothing),
         cmocka_unit_test(test_a_torn_checkpoint_leaves_the_one_before_it),
+        cmocka_unit_test(test_a_log_that_is_missing_or_has_no_head_is_refused),
+        cmocka_unit_test(test_an_older_data_file_in_place_is_refused),
         cmocka_unit_test(test_a_store_without_its_checkpoint_or_data_is_refused),
         cmocka_unit_test(test_checkpoints_under_way_lose_nothing),
         cmocka_unit_test(test_an_orderly_end_leaves_nothing_to_apply),
