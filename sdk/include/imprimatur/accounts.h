@@ -75,9 +75,9 @@ typedef struct imp_accounts_v1 {
         imp_service_call call_;                                                                    \
         const imp_accounts_v1 *accounts = imp_service_enter(self, "accounts", 1, &call_);          \
         if (accounts == NULL) {                                                                    \
-            result = unavailable;                                                                  \
+            (result) = (unavailable);                                                              \
         } else {                                                                                   \
-            result = accounts->expression;                                                         \
+            (result) = accounts->expression;                                                       \
             imp_service_leave(&call_);                                                             \
         }                                                                                          \
     } while (0)

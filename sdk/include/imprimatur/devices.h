@@ -45,9 +45,9 @@ typedef struct imp_devices_v1 {
         imp_service_call call_;                                                                    \
         const imp_devices_v1 *devices = imp_service_enter(self, "devices", 1, &call_);             \
         if (devices == NULL) {                                                                     \
-            result = IMP_UNAVAILABLE;                                                              \
+            (result) = IMP_UNAVAILABLE;                                                            \
         } else {                                                                                   \
-            result = devices->expression;                                                          \
+            (result) = devices->expression;                                                        \
             imp_service_leave(&call_);                                                             \
         }                                                                                          \
     } while (0)

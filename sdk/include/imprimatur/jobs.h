@@ -363,7 +363,7 @@ typedef struct imp_document_span { /* bytes of the document's head */
 #define IMP_SPAN_PJL_JOB_NAME 9 /* NAME="..." within a JOB line: that part alone may be taken out */
 
 #define IMP_DOCUMENT_SPANS_MAX 64
-#define IMP_DOCUMENT_HEAD_MAX (32u * 1024u) /* bytes of a document's head that are looked at */
+#define IMP_DOCUMENT_HEAD_MAX ((size_t)32 * 1024) /* bytes of a document that are looked at */
 
 typedef struct imp_document_head {
     uint32_t size;
@@ -407,9 +407,9 @@ typedef struct imp_jobs_v1 {
         imp_service_call call_;                                                                    \
         const imp_jobs_v1 *jobs = imp_service_enter(self, "jobs", 1, &call_);                      \
         if (jobs == NULL) {                                                                        \
-            result = unavailable;                                                                  \
+            (result) = (unavailable);                                                              \
         } else {                                                                                   \
-            result = jobs->expression;                                                             \
+            (result) = jobs->expression;                                                           \
             imp_service_leave(&call_);                                                             \
         }                                                                                          \
     } while (0)
