@@ -104,7 +104,7 @@ static int set_up(void **state)
                                   .lock_time = 60 * IMP_SECOND,
                                   .session_idle = 60 * IMP_SECOND,
                                   .session_max = 600 * IMP_SECOND,
-                                  .hash_memory = 64 * 1024,
+                                  .hash_memory = (int64_t)64 * 1024,
                                   .hash_passes = 1,
                                   .hash_parallel = 1,
                                   .hash_queue = ATTEMPTS_MAX};

@@ -260,8 +260,8 @@ static void test_missing_checkpoints_are_found(void **state)
 static void test_a_long_trail_is_walked_in_steps(void **state)
 {
     (void)state;
-    append(2 * AUDIT_STEP_ROWS);
-    assert_int_equal(expect_holds().events, EVENTS + 2 * AUDIT_STEP_ROWS);
+    append(UINT64_C(2) * AUDIT_STEP_ROWS);
+    assert_int_equal(expect_holds().events, EVENTS + UINT64_C(2) * AUDIT_STEP_ROWS);
     change(DROP, fixture.audit->chain.event, AUDIT_STEP_ROWS + 1, 0);
     expect_breaks(AUDIT_STEP_ROWS + 1, "the event is missing");
 }
@@ -339,7 +339,7 @@ static void test_a_backup_is_checked_alike_but_a_known_roll_back_is_no_fault_of_
     (void)state;
     imp_error error = {0};
     note_rollback(9);
-    append(2 * AUDIT_STEP_ROWS);
+    append(UINT64_C(2) * AUDIT_STEP_ROWS);
     assert_int_equal(check_as_backup(&error), IMP_OK);
     change(DROP, fixture.audit->chain.event, AUDIT_STEP_ROWS + 1, 0);
     assert_int_equal(check_as_backup(&error), IMP_CORRUPT);
