@@ -143,13 +143,15 @@ struct lpr_removal *lpr_remove(struct lpr *lpr, imp_stream *stream,
     memcpy(removal->address, imp_stream_peer(stream)->address, sizeof removal->address);
     if (imp_queue_find(lpr->self, command->queue, &queue) != IMP_OK) {
         lpr_say(stream, "%s: unknown queue\n", command->queue);
-        remove_next(removal);
+        removal->is_finished = true;
+        imp_stream_close(stream);
         return removal;
     }
     memcpy(removal->queue, queue.name, sizeof removal->queue);
     if (imp_work(lpr->self, look, looked, removal) == NULL) {
         lpr_say(stream, "busy, try again later\n");
-        remove_next(removal);
+        removal->is_finished = true;
+        imp_stream_close(stream);
     }
     return removal;
 }

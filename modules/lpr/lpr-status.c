@@ -181,7 +181,8 @@ struct lpr_query *lpr_status(struct lpr *lpr, imp_stream *stream, const struct l
     query->text = malloc(STATUS_TEXT_MAX);
     if (query->text == NULL || imp_work(lpr->self, look, looked, query) == NULL) {
         lpr_say(stream, "busy, try again later\n");
-        query_end(query);
+        query->is_finished = true;
+        imp_stream_close(stream);
     }
     return query;
 }

@@ -166,8 +166,8 @@ static void test_names_of_full_length_are_whole(void **state)
     char text[1024], name[131 + 1], umlauts[2 * 99 + 1] = "";
     memset(name, 'n', sizeof name - 1);
     name[sizeof name - 1] = '\0';
-    for (int i = 0; i < 99; i++)
-        strcat(umlauts, "ä");
+    for (size_t i = 0; i < 99; i++)
+        memcpy(umlauts + 2 * i, "ä", sizeof "ä");
     snprintf(text, sizeof text, "H%.31s\nP%.62s\nJ%s\nldfA001h\nN%s\n", name, umlauts, umlauts,
              name);
     struct lpr_control *read = control_read(text, IMP_OK);
