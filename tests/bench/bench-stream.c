@@ -140,10 +140,15 @@ int main(int argc, char **argv)
     const struct listener_limits limits = LISTENER_LIMITS_DEFAULT;
     struct config_listener config = {.module = "bench", .name = "main", .address_text = "loopback"};
     struct sockaddr_in *address = (struct sockaddr_in *)(void *)&config.address;
-    double length = argc > 1 ? atof(argv[1]) : 2;
+    char *end = NULL;
+    double length = argc > 1 ? strtod(argv[1], &end) : 2;
     imp_error error;
     int fd = -1;
 
+    if (argc > 1 && (end == argv[1] || *end != '\0' || !(length > 0 && length < 1e6))) {
+        fprintf(stderr, "usage: bench-stream [SECONDS]\n");
+        return 2;
+    }
     address->sin_family = AF_INET;
     address->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     config.address_length = sizeof *address;

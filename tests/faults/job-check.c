@@ -13,6 +13,7 @@
  */
 #include "build-config.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <openssl/evp.h>
 #include <stdio.h>
@@ -155,8 +156,8 @@ static void digest_job(struct check *check, const Job *job, char text[DIGEST_TEX
         return;
     }
     for (unsigned i = 0; i < length; i++) {
-        text[2 * i] = digits[sum[i] >> 4];
-        text[2 * i + 1] = digits[sum[i] & 15];
+        text[2 * (size_t)i] = digits[sum[i] >> 4];
+        text[2 * (size_t)i + 1] = digits[sum[i] & 15];
     }
     text[2 * (size_t)length] = '\0';
 }
@@ -231,24 +232,38 @@ static void list_jobs(struct check *check)
 
 /* ---- keys ---- */
 
+/* Reads a number and the byte that ends it. */
+static bool number_read(const char **text, char end, uint64_t max, uint64_t *number)
+{
+    char *rest;
+    errno = 0;
+    *number = strtoull(*text, &rest, 10);
+    if (rest == *text || errno != 0 || *number > max || *rest != end)
+        return false;
+    *text = rest + 1;
+    return true;
+}
+
 static void list_keys(struct check *check)
 {
     char line[KEY_TEXT_MAX];
     while (fgets(line, sizeof line, stdin) != NULL) {
-        uint64_t pool, generation;
-        uint32_t number;
+        const char *text = line;
+        uint64_t pool, number, generation;
         struct key_slot slot;
         imp_error error;
-        if (sscanf(line, "%" SCNu64 ":%" SCNu32 ":%" SCNu64, &pool, &number, &generation) != 3) {
+        if (!number_read(&text, ':', UINT64_MAX, &pool) ||
+            !number_read(&text, ':', UINT32_MAX, &number) ||
+            !number_read(&text, '\n', UINT64_MAX, &generation)) {
             fprintf(stderr, "job-check: no key: %s", line);
             exit(2);
         }
-        imp_status status = key_pool_get(&check->spool->keys, number, &slot, &error);
+        imp_status status = key_pool_get(&check->spool->keys, (uint32_t)number, &slot, &error);
         const char *state = status != IMP_OK                    ? "damaged"
                             : pool != check->spool->keys.number ? "destroyed"
                             : slot.generation == generation     ? "readable"
                                                                 : "destroyed";
-        printf("key %" PRIu64 ":%" PRIu32 ":%" PRIu64 " %s\n", pool, number, generation, state);
+        printf("key %" PRIu64 ":%" PRIu64 ":%" PRIu64 " %s\n", pool, number, generation, state);
     }
 }
 

@@ -288,7 +288,7 @@ static ssize_t write_file(int fd, const struct target *target, const struct iove
 static void say(int fd, const struct iovec *parts, int count)
 {
     size_t total = total_of(parts, count);
-    struct sockaddr_in6 peer;
+    struct sockaddr_in6 peer = {0};
     socklen_t length = sizeof peer;
     int saved = errno;
     if (control != NULL && is_recording && is_server && total > 0 && total <= SAY_MAX &&

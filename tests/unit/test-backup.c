@@ -411,7 +411,7 @@ static void test_old_backup_restored_twice_and_written_to_repeats_no_key_and_non
     imp_error error = {.status = IMP_OK};
     struct backup_report report;
     static struct pair items[12 * RECORDS];
-    struct pairs pairs = {.items = items, .room = 12 * RECORDS};
+    struct pairs pairs = {.items = items, .room = sizeof items / sizeof items[0]};
     int fd = backup_file(folder);
     open_and_fill(first, &pairs, fd);
     assert_ok(backup_restore(fd, second, fixture_master, &report, &error), error);

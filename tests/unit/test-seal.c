@@ -149,8 +149,8 @@ static int compare_nonces(const void *a, const void *b)
 static void test_no_nonce_comes_twice_and_a_child_draws_its_own(void **state)
 {
     (void)state;
-    enum { EACH = 2000 };
-    static uint8_t nonces[2 * EACH][SEAL_NONCE_SIZE];
+    enum { EACH = 2000, ALL = 2 * EACH };
+    static uint8_t nonces[ALL][SEAL_NONCE_SIZE];
     const struct seal_scope table = scope("test.a", 1);
     uint8_t sealed[SEALED_SIZE];
     int ends[2];
@@ -171,15 +171,15 @@ static void test_no_nonce_comes_twice_and_a_child_draws_its_own(void **state)
         _exit(0);
     }
     close(ends[1]);
-    for (size_t i = EACH; i < 2 * EACH; i++) {
+    for (size_t i = EACH; i < ALL; i++) {
         assert_int_equal(read(ends[0], nonces[i], SEAL_NONCE_SIZE), SEAL_NONCE_SIZE);
     }
     close(ends[0]);
     int how = 0;
     assert_int_equal(waitpid(child, &how, 0), child);
     assert_int_equal(how, 0);
-    qsort(nonces, 2 * EACH, SEAL_NONCE_SIZE, compare_nonces);
-    for (size_t i = 1; i < 2 * EACH; i++) {
+    qsort(nonces, ALL, SEAL_NONCE_SIZE, compare_nonces);
+    for (size_t i = 1; i < ALL; i++) {
         assert_memory_not_equal(nonces[i - 1], nonces[i], SEAL_NONCE_SIZE);
     }
 }
