@@ -32,6 +32,7 @@ const char *imp_status_name(imp_status status)
     return status_names[status];
 }
 
+#undef imp_error_set /* tests/tidy-model.h */
 imp_status imp_error_set(imp_error *error, imp_status status, const char *format, ...)
 {
     char text[2 * IMP_ERROR_MESSAGE_MAX];
