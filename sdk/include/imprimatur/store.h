@@ -33,8 +33,8 @@ typedef struct imp_table_spec {
 #define IMP_TABLE_VOLATILE 0x1u /* not in backups: documents */
 #define IMP_TABLE_PLAIN 0x2u    /* values are not sealed: index entries that hold ids only */
 
-#define IMP_KEY_MAX 500u              /* bytes in a record key */
-#define IMP_VALUE_MAX (1024u * 1024u) /* bytes in a value */
+#define IMP_KEY_MAX 500u                    /* bytes in a record key */
+#define IMP_VALUE_MAX ((size_t)1024 * 1024) /* bytes in a value */
 
 /* The table's handle, for imp_tx_get and the others; valid until the generation ends. NULL when the
  * module declares no such table. Control thread (in start). */
