@@ -9,9 +9,9 @@
 #include <libconfig.h>
 #include <stdarg.h>
 
-#define CONFIG_FILE_MAX (1024 * 1024) /* bytes; real ones are a few KiB */
-#define CONFIG_PATH_SIZE 256          /* "lpr.rules[12].host" in messages and entries */
-#define CONFIG_FOUND_SIZE 72          /* what was found, as far as a message shows it */
+#define CONFIG_FILE_MAX 1048576 /* bytes; real ones are a few KiB */
+#define CONFIG_PATH_SIZE 256    /* "lpr.rules[12].host" in messages and entries */
+#define CONFIG_FOUND_SIZE 72    /* what was found, as far as a message shows it */
 #define CONFIG_EXPECTED_SIZE 160
 #define CONFIG_COUNT_MAX_DEFAULT 1000u /* elements of STRINGS and GROUPS without count_max */
 

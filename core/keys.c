@@ -337,10 +337,11 @@ imp_status keyring_open_add(struct keyring *ring, const char *name, imp_bytes va
             return IMP_OK;
         }
     }
-    unsigned id = 0;
-    char rest = '\0';
-    if (strlen(name) == 13 && sscanf(name, "salt.%8x%c", &id, &rest) == 1 && id > 0 &&
-        value.length == SALT_RECORD_SIZE) {
+    uint32_t id = 0;
+    if (strlen(name) == 13 && strncmp(name, "salt.", 5) == 0 &&
+        strspn(name + 5, "0123456789abcdef") == 8)
+        id = (uint32_t)strtoul(name + 5, NULL, 16);
+    if (id > 0 && value.length == SALT_RECORD_SIZE) {
         imp_status status = add_salt(ring, id, bytes + 1);
         if (status == IMP_LIMIT) {
             return imp_error_set(error, status, "no memory for the keys");

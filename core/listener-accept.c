@@ -399,11 +399,11 @@ static void accept_ready(int fd, uint32_t events, void *arg)
         case EMFILE:
         case ENFILE:
         case ENOBUFS:
-        case ENOMEM: accept_pause(part, errno); return;
+        case ENOMEM:
         case EBADF:
         case EINVAL:
         case ENOTSOCK:
-            /* Not a listening socket any more: watching it on would spin. */
+            /* Nothing to take it with, or not a listening socket any more: watching on would spin. */
             accept_pause(part, errno);
             return;
         default: /* this connection is gone already (accept(2)) */ break;

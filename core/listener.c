@@ -120,23 +120,24 @@ static void view_arrived(void *arg)
  * made before one is sent: the loops see the change, or the caller sees the failure. */
 static imp_status view_send(struct listener *listener, struct listener_view *view, imp_error *error)
 {
-    struct view_post **posts = calloc(listener->part_count, sizeof(struct view_post *));
+    const uint32_t count = listener->part_count;
+    struct view_post **posts = calloc(count, sizeof(struct view_post *));
     bool is_complete = posts != NULL;
 
-    for (uint32_t i = 0; is_complete && i < listener->part_count; i++) {
+    for (uint32_t i = 0; is_complete && i < count; i++) {
         posts[i] = calloc(1, sizeof *posts[i]);
         is_complete = posts[i] != NULL;
     }
     if (!is_complete) {
-        for (uint32_t i = 0; posts != NULL && i < listener->part_count; i++)
+        for (uint32_t i = 0; posts != NULL && i < count; i++)
             free(posts[i]);
         free(posts);
         listener_view_drop(view);
         return imp_error_set(error, IMP_LIMIT, "out of memory");
     }
     if (view == NULL)
-        atomic_store(&listener->watchers, listener->part_count);
-    for (uint32_t i = 0; i < listener->part_count; i++) {
+        atomic_store(&listener->watchers, count);
+    for (uint32_t i = 0; i < count; i++) {
         struct view_post *post = posts[i];
         post->post.fn = view_arrived;
         post->post.arg = post;

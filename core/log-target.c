@@ -30,10 +30,15 @@ static pthread_once_t journal_once = PTHREAD_ONCE_INIT;
 static void journal_look(void)
 {
     const char *stream = getenv("JOURNAL_STREAM");
-    unsigned long long device, inode;
+    char *end, *last;
     struct stat status;
-    if (stream == NULL || sscanf(stream, "%llu:%llu", &device, &inode) != 2 ||
-        fstat(STDERR_FILENO, &status) != 0)
+    if (stream == NULL || fstat(STDERR_FILENO, &status) != 0)
+        return;
+    unsigned long long device = strtoull(stream, &end, 10);
+    if (end == stream || *end != ':')
+        return;
+    unsigned long long inode = strtoull(end + 1, &last, 10);
+    if (last == end + 1)
         return;
     is_journal = status.st_dev == device && status.st_ino == inode;
 }

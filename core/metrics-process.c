@@ -49,8 +49,10 @@ static double boot_time(void)
     if (in == NULL)
         return 0;
     while (fgets(line, sizeof line, in) != NULL)
-        if (sscanf(line, "btime %llu", &seconds) == 1)
+        if (strncmp(line, "btime ", 6) == 0) {
+            seconds = strtoull(line + 6, NULL, 10);
             break;
+        }
     fclose(in);
     return (double)seconds;
 }

@@ -79,20 +79,22 @@ static void identify(const struct module_file *file, char identity[IDENTITY_SIZE
 /* What an earlier start of this build left: crashes so far, and whether it hung. */
 static void read_mark(int fd, const char *identity, uint32_t *crashes, bool *has_hung)
 {
-    char line[LINE_SIZE], letter = '\0', build[IDENTITY_SIZE] = "";
+    char line[LINE_SIZE], *rest;
     ssize_t length = pread(fd, line, sizeof(line) - 1, 0);
     *crashes = 0;
     *has_hung = false;
     if (length <= 0)
         return;
     line[length] = '\0';
-    _Static_assert(IDENTITY_SIZE == 129, "the width in the format below");
-    if (sscanf(line, "%c %u %128s", &letter, crashes, build) != 3 || strcmp(build, identity) != 0) {
-        *crashes = 0;
+    line[strcspn(line, "\n")] = '\0';
+    if (line[0] == '\0' || line[1] != ' ')
         return;
-    }
-    *has_hung = letter == LETTER_HUNG;
-    if (letter == LETTER_CRASHED && *crashes < UINT32_MAX)
+    unsigned long number = strtoul(line + 2, &rest, 10);
+    if (number > UINT32_MAX || rest[0] != ' ' || strcmp(rest + 1, identity) != 0)
+        return;
+    *crashes = (uint32_t)number;
+    *has_hung = line[0] == LETTER_HUNG;
+    if (line[0] == LETTER_CRASHED && *crashes < UINT32_MAX)
         (*crashes)++;
 }
 

@@ -201,6 +201,7 @@ uint32_t module_check_all(const struct config *config, const struct module_setti
     }
     for (uint32_t i = 0; i < module_row_count; i++) {
         struct module *module = module_rows[i];
+        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): put_in_order() keeps every row */
         if (!module->is_in_order || module_life_advance(module, LIFE_CHECKED) != IMP_OK) {
             snprintf(line, sizeof(line), "module %s: %s", module->name, module->reason.message);
             say(line, arg);

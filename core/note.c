@@ -11,9 +11,9 @@
 
 /* Bounds of what is looked at; a linker's output stays far below each. */
 #define PROGRAM_HEADER_MAX 64u
-#define NOTE_SEGMENT_MAX (64u * 1024u)
-#define NOTE_TEXT_MAX (4u * 1024u)
-#define DYNAMIC_MAX (64u * 1024u)
+#define NOTE_SEGMENT_MAX ((size_t)64 * 1024)
+#define NOTE_TEXT_MAX ((size_t)4 * 1024)
+#define DYNAMIC_MAX ((size_t)64 * 1024)
 
 #if defined(__x86_64__)
 #define HOST_MACHINE EM_X86_64

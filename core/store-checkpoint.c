@@ -61,9 +61,12 @@ static imp_status file_failed(imp_error *error, const char *path)
                          strerror(errno));
 }
 
-/* Head with the digest's place empty, then the page. */
+/* Head with the digest's place empty, then the page. 0 when it can't be done. */
 static size_t slot_write(const struct store_checkpoint *checkpoint, uint8_t *slot)
 {
+    if (checkpoint->meta == NULL) {
+        return 0;
+    }
     size_t length = SLOT_HEAD + checkpoint->page_size;
     memset(slot, 0, SLOT_HEAD);
     memcpy(slot + SLOT_HEAD, checkpoint->meta, checkpoint->page_size);
@@ -355,7 +358,7 @@ static imp_status checkpoint_make(struct store *store, bool is_clean, MDB_txn *k
                                   imp_error *error)
 {
     struct store_checkpointer *pointer = &store->checkpointer;
-    struct store_checkpoint next;
+    struct store_checkpoint next = {0};
     imp_status status = checkpoint_take(store, &next, error);
     if (status != IMP_OK) {
         return status;

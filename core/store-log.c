@@ -660,7 +660,7 @@ static imp_status apply_generation(struct applier *applier, uint64_t generation,
     struct store *store = applier->store;
     int fd = store->log.files[generation % STORE_LOG_FILES];
     uint64_t at = STORE_LOG_HEAD_SIZE, index = 0;
-    struct record_head head;
+    struct record_head head = {0};
     imp_status status;
     while ((status = record_at(store, fd, at, index, &head, error)) == IMP_OK &&
            head.index == index) {

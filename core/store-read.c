@@ -151,14 +151,14 @@ void store_reads_end_all(struct store *store)
 {
     while (store->reads_idle != NULL) {
         imp_tx *tx = store->reads_idle;
-        list_remove(&store->reads_idle, tx);
+        store->reads_idle = tx->next;
         free_read(tx);
     }
     store->reads_idle_count = 0;
     while (store->reads_open != NULL) { /* a caller's fault, but the environment goes now */
         imp_tx *tx = store->reads_open;
         store_tx_reset(tx);
-        list_remove(&store->reads_open, tx);
+        store->reads_open = tx->next;
         free_read(tx);
     }
 }

@@ -912,9 +912,8 @@ static void begin_start_tls(imp_stream *stream)
 
 imp_status imp_stream_start_tls(imp_stream *stream)
 {
-    if (stream->phase != STREAM_OPEN || stream->ssl != NULL || stream->is_tls_wanted)
-        return IMP_INVALID;
-    if (stream->input.length > 0)
+    if (stream->phase != STREAM_OPEN || stream->ssl != NULL || stream->is_tls_wanted ||
+        stream->input.length > 0)
         return IMP_INVALID;
     if (!stream->is_tls_allowed)
         return IMP_UNSUPPORTED;
@@ -967,10 +966,9 @@ static bool stream_is_over(imp_stream *stream)
 {
     if (stream->is_abort_wanted)
         stream_finish(stream, IMP_CLOSED_BY_US, true);
-    else if (stream->is_failed)
-        stream_finish(stream, stream->reason, true);
-    else if (stream->is_close_wanted &&
-             (stream->phase != STREAM_OPEN || stream->was_end_sent || stream->is_write_broken))
+    else if (stream->is_failed ||
+             (stream->is_close_wanted &&
+              (stream->phase != STREAM_OPEN || stream->was_end_sent || stream->is_write_broken)))
         stream_finish(stream, stream->reason, true);
     else if (stream->phase == STREAM_OPEN && stream->was_ended_told && stream->was_end_sent &&
              stream->input.length == 0)

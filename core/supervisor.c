@@ -38,8 +38,8 @@
     ((UINT64_C(1) << CAP_NET_BIND_SERVICE) | (UINT64_C(1) << CAP_SETUID) |                         \
      (UINT64_C(1) << CAP_SETGID) | (UINT64_C(1) << CAP_KILL))
 
-#define START_LIMIT_US (15 * 60 * IMP_SECOND) /* to ready: migrations and a large store included */
-#define EXCUSE_CAP_US (15 * 60 * IMP_SECOND)  /* most that crash_beat_excuse may ask for */
+#define START_LIMIT_US (IMP_SECOND * 60 * 15) /* to ready: migrations and a large store included */
+#define EXCUSE_CAP_US (IMP_SECOND * 60 * 15)  /* most that crash_beat_excuse may ask for */
 #define STOP_SLACK_US (20 * IMP_SECOND)       /* beyond the server's own limits, then SIGKILL */
 #define SPAWNER_END_LIMIT_US (5 * IMP_SECOND) /* from the link's end, then SIGKILL */
 #define FIRST_DEATHS_MAX 5u /* deaths before the server was ever ready: then we give up */

@@ -24,8 +24,8 @@
 
 /* A self-made certificate is pinned or trusted by hand, so it must not run out by itself. */
 #define TLS_SELF_SIGNED_DAYS 7300
-#define TLS_TICKET_KEY_AGE (24 * 3600 * IMP_SECOND)
-#define TLS_TICKET_LIFETIME_S (24 * 3600)
+#define TLS_TICKET_KEY_AGE (IMP_SECOND * 3600 * 24)
+#define TLS_TICKET_LIFETIME_S (24 * 3600L)
 /* Forward-secret AEAD suites of TLS 1.2; those of 1.3 are all right as they are. */
 #define TLS12_CIPHERS "ECDHE+AESGCM:ECDHE+CHACHA20"
 #define TLS_PATH_SIZE ((size_t)PATH_MAX)

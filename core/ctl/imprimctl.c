@@ -34,17 +34,20 @@ static int complain(imp_status status, const char *message)
     return status == IMP_INVALID ? CTL_EXIT_USAGE : CTL_EXIT_REFUSED;
 }
 
-/* The value of "--NAME VALUE" or "--NAME=VALUE" at words[*i], or NULL. */
-static const char *option_value(char **words, int count, int *i, const char *name)
+/* Is "--NAME VALUE" or "--NAME=VALUE" at words[*i]? Then *value is its value. */
+static bool is_option(char **words, int count, int *i, const char *name, const char **value)
 {
     size_t length = strlen(name);
     if (strncmp(words[*i], name, length) != 0)
-        return NULL;
-    if (words[*i][length] == '=')
-        return words[*i] + length + 1;
+        return false;
+    if (words[*i][length] == '=') {
+        *value = words[*i] + length + 1;
+        return true;
+    }
     if (words[*i][length] != '\0' || *i + 1 >= count)
-        return NULL;
-    return words[++*i];
+        return false;
+    *value = words[++*i];
+    return true;
 }
 
 /* Our own options stand in front of the command; -1 when all is well, else the exit status. */
@@ -52,7 +55,6 @@ static int parse(struct arguments *arguments, int argc, char **argv)
 {
     int i = 1;
     for (; i < argc && argv[i][0] == '-'; i++) {
-        const char *value;
         if (strcmp(argv[i], "--json") == 0)
             arguments->is_json = true;
         else if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
@@ -60,11 +62,8 @@ static int parse(struct arguments *arguments, int argc, char **argv)
         else if (strcmp(argv[i], "--version") == 0) {
             printf("imprimctl %s\n", PACKAGE_VERSION);
             return CTL_EXIT_OK;
-        } else if ((value = option_value(argv, argc, &i, "--socket")) != NULL)
-            arguments->socket = value;
-        else if ((value = option_value(argv, argc, &i, "--config")) != NULL)
-            arguments->config = value;
-        else
+        } else if (!is_option(argv, argc, &i, "--socket", &arguments->socket) &&
+                   !is_option(argv, argc, &i, "--config", &arguments->config))
             return usage(stderr);
     }
     arguments->words = argv + i;
