@@ -9,7 +9,7 @@
 #include "modules/jobs/jobs-queue.h"
 
 /* How long the sweeper leaves a job alone that it can't change now (it is being delivered). */
-#define DUE_POSTPONED (10 * 60 * IMP_SECOND)
+#define DUE_POSTPONED (IMP_SECOND * 60 * 10)
 
 /* Keys of two ids and numbers: owner, submitter or queue (16) or time (8), then the sequence. */
 struct index_key {

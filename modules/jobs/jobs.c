@@ -226,7 +226,7 @@ static void register_metrics(struct jobs *jobs)
  * generations of the module in one process have the same. */
 static uint64_t name_run(void)
 {
-    char text[1024];
+    char text[1024] = "";
     uint64_t hash = UINT64_C(0xcbf29ce484222325) ^ (uint64_t)getpid();
     static const char *const files[] = {"/proc/sys/kernel/random/boot_id", "/proc/self/stat"};
     for (size_t i = 0; i < 2; i++) {

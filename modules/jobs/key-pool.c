@@ -246,7 +246,7 @@ imp_status key_pool_grow(struct key_pool *pool, uint32_t count, imp_error *error
     if (count > KEY_POOL_SLOTS_MAX - first)
         return imp_error_set(error, IMP_LIMIT, "the key pool has reached its %u slots",
                              KEY_POOL_SLOTS_MAX);
-    bytes = malloc(KEY_POOL_STRIDE * KEY_SLOT_SIZE);
+    bytes = malloc((size_t)KEY_POOL_STRIDE * KEY_SLOT_SIZE);
     if (bytes == NULL)
         return imp_error_set(error, IMP_LIMIT, "%s: out of memory", what_pool);
     status = spool_io_reserve(pool->io, pool->fd, slot_place(first),
@@ -264,7 +264,7 @@ imp_status key_pool_grow(struct key_pool *pool, uint32_t count, imp_error *error
         status = key_pool_sync(pool, error);
     if (status == IMP_OK)
         pool->slot_count = first + count;
-    imp_wipe(bytes, KEY_POOL_STRIDE * KEY_SLOT_SIZE);
+    imp_wipe(bytes, (size_t)KEY_POOL_STRIDE * KEY_SLOT_SIZE);
     free(bytes);
     return status;
 }

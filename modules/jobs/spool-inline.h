@@ -6,7 +6,7 @@
 #include "modules/jobs/segment.h"
 
 #define SPOOL_INLINE_OVERHEAD (SEGMENT_HEAD + SEGMENT_TAG)
-#define SPOOL_INLINE_LIMIT (64u * 1024u) /* text */
+#define SPOOL_INLINE_LIMIT ((size_t)64 * 1024) /* text */
 
 /* Seals `length` bytes into a new value of length + SPOOL_INLINE_OVERHEAD bytes; NULL when memory is
  * short. The caller frees it. */

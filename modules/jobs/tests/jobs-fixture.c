@@ -207,7 +207,7 @@ void fixture_make(struct jobs_fixture *fixture)
         .inline_max = 32768,
         .spool_buffers = 4 << 20,
         .spool_files_ahead = 2,
-        .spool_file_extent = 1092 * 1024,
+        .spool_file_extent = (int64_t)1092 * 1024,
         .spool_slot_step = 1024,
         .key_pool = "",
         .hold_expiry = 3600 * IMP_SECOND,
@@ -431,9 +431,11 @@ struct fixture_answer fixture_cancel(struct jobs_fixture *fixture, imp_id job,
 void fixture_lose_holder(struct jobs_fixture *fixture, imp_id device)
 {
     struct device_line *line = fixture->jobs->lines[0];
-    while (line != NULL && !imp_id_equal(line->device, device))
-        line = line->next;
     assert_non_null(line);
+    while (!imp_id_equal(line->device, device)) {
+        line = line->next;
+        assert_non_null(line);
+    }
     assert_non_null(line->running);
     delivery_free(line->running);
     line->running = NULL;

@@ -63,7 +63,7 @@ bool fixture_make(struct spool_fixture *fixture, bool has_workers)
         .spool_buffers = 32 << 20,
         .spool_reserve = 0,
         .spool_files_ahead = 4,
-        .spool_file_extent = 1092 * 1024,
+        .spool_file_extent = (int64_t)1092 * 1024,
         .spool_slot_step = 1024,
         .key_pool = "",
     };

@@ -160,7 +160,7 @@ static void any_number_of_bad_rows_is_passed_over(void **state)
     imp_delivery_finish(fx.deliveries[0], IMP_DELIVERY_CONFIRMED, NULL);
     fixture_until(fx.delivery_count == 2);
     assert_true(delivers(1, next));
-    assert_int_equal(bad_rows(), bad + 2 * JOBS_BAD_MAX + 3);
+    assert_int_equal(bad_rows(), bad + INT64_C(2) * JOBS_BAD_MAX + 3);
 }
 
 static void a_start_passes_over_bad_rows(void **state)
@@ -292,13 +292,13 @@ static void a_job_that_can_not_be_swept_keeps_no_other(void **state)
     assert_int_equal(bad_rows(), bad + 2);
     pass(3600 * IMP_SECOND);
     assert_int_equal(bad_rows(), bad + 2); /* said once a day */
-    pass(24 * 3600 * IMP_SECOND);
+    pass(IMP_SECOND * 3600 * 24);
     assert_int_equal(bad_rows(), bad + 4);
     jobs_put_u64(key, broken);
     fixture_delete(&fx, fx.jobs->tables.job, key, sizeof key);
-    pass(24 * 3600 * IMP_SECOND);
+    pass(IMP_SECOND * 3600 * 24);
     assert_int_equal(bad_rows(), bad + 6);
-    pass(24 * 3600 * IMP_SECOND);
+    pass(IMP_SECOND * 3600 * 24);
     assert_int_equal(bad_rows(), bad + 7); /* only bob's is left */
 }
 
@@ -307,10 +307,10 @@ static void more_bad_jobs_than_a_sweep_notes_keep_no_other(void **state)
     (void)state;
     imp_id jobs[3 * JOBS_BAD_MAX];
     time_freeze_for_test(imp_now(), imp_ticks());
-    for (size_t i = 0; i < 3 * JOBS_BAD_MAX; i++)
+    for (size_t i = 0; i < sizeof jobs / sizeof jobs[0]; i++)
         jobs[i] = fixture_job(&fx, "hold", "alice");
     imp_id last = fixture_job(&fx, "hold", "alice");
-    for (size_t i = 0; i < 3 * JOBS_BAD_MAX; i++)
+    for (size_t i = 0; i < sizeof jobs / sizeof jobs[0]; i++)
         garble_job(fixture_sequence(&fx, jobs[i]));
     pass(3601 * IMP_SECOND);
     assert_int_equal(fixture_situation(&fx, last), JOB_EXPIRED);
@@ -556,7 +556,7 @@ static void a_step_of_the_clock_takes_no_claim(void **state)
     imp_id job = held_and_released();
     pass(150 * IMP_SECOND);
     for (uint32_t i = 0; i < 3; i++) {
-        time_step_for_test(24 * 3600 * IMP_SECOND); /* the wall clock alone */
+        time_step_for_test(IMP_SECOND * 3600 * 24); /* the wall clock alone */
         imp_delivery_progress(fx.deliveries[0], i + 1);
         pass(150 * IMP_SECOND);
         assert_int_equal(fixture_situation(&fx, job), JOB_SENDING);

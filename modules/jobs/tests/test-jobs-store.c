@@ -646,13 +646,13 @@ static void a_clock_that_jumps_expires_nothing_until_confirmed(void **state)
     imp_id job = fixture_job(&fx, "hold", "alice");
     sweep(1800 * IMP_SECOND);
     assert_int_equal(fixture_situation(&fx, job), JOB_HELD);
-    time_step_for_test(24 * 3600 * IMP_SECOND); /* the wall clock alone */
+    time_step_for_test(IMP_SECOND * 3600 * 24); /* the wall clock alone */
     sweep(3600 * IMP_SECOND);
     assert_true(fx.jobs->is_clock_doubtful);
     assert_int_equal(fixture_situation(&fx, job), JOB_HELD);
     sweep(3600 * IMP_SECOND);
     assert_int_equal(fixture_situation(&fx, job), JOB_HELD);
-    time_step_for_test(-24 * 3600 * IMP_SECOND); /* set right again */
+    time_step_for_test(IMP_SECOND * 3600 * -24); /* set right again */
     sweep(3600 * IMP_SECOND);
     assert_false(fx.jobs->is_clock_doubtful);
     assert_int_equal(fixture_situation(&fx, job), JOB_EXPIRED);

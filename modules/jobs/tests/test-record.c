@@ -53,7 +53,8 @@ static void fields_of_a_newer_version_are_kept(void **state)
     job.sequence = 7;
     uint8_t *packed = record_encode(&job, &length);
     uint8_t *newer = malloc(length + sizeof unknown);
-    assert_true(packed != NULL && newer != NULL);
+    assert_non_null(packed);
+    assert_non_null(newer);
     memcpy(newer, packed, length);
     memcpy(newer + length, unknown, sizeof unknown);
     Job *read = imp_message_decode(NULL, JOB_TYPE, (imp_bytes){newer, length + sizeof unknown});
