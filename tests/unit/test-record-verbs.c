@@ -316,7 +316,7 @@ static void expect_rows(struct outcome outcome, uint32_t first, size_t count, si
     for (size_t i = 0; i < count; i++) {
         const char *name =
             json_string_value(json_object_get(json_array_get(outcome.rows, i), "name"));
-        assert_int_equal(atoi(name), first + i);
+        assert_int_equal(strtoul(name, NULL, 10), first + i);
     }
     assert_int_equal(json_array_size(outcome.said), sentences);
     if (sentences > 0) {

@@ -155,10 +155,10 @@ static void test_pages_that_came_in_part_do_no_harm(void **state)
     path_of(data, folder, STORE_FILE);
     int fd = open(data, O_RDWR | O_CLOEXEC);
     memset(page, 0xa5, sizeof page);
-    for (off_t at = used; at < used + 64 * 4096; at += 4096) {
+    for (off_t at = used; at < used + (off_t)64 * 4096; at += 4096) {
         assert_int_equal(pwrite(fd, page, sizeof page, at), sizeof page);
     }
-    for (off_t at = 0; at < 2 * 4096; at += 4096) { /* a meta page of rubbish */
+    for (off_t at = 0; at < (off_t)2 * 4096; at += 4096) { /* a meta page of rubbish */
         assert_int_equal(pwrite(fd, page, 200, at + 16), 200);
     }
     close(fd);

@@ -210,7 +210,7 @@ static void test_a_star_is_both_families_or_ipv4_on_a_kernel_without_ipv6(void *
     pid_t child = fork();
     if (child == 0) {
         imp_error error;
-        struct sockaddr_storage bound;
+        struct sockaddr_storage bound = {0};
         socklen_t length = sizeof bound;
         scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
         if (filter == NULL ||

@@ -71,7 +71,7 @@ static imp_status is_over_tx(imp_tx *tx, imp_bytes key, imp_bytes value, bool *i
     assert_ptr_equal(arg, &fixture);
     asked++;
     *is_over = value.data == NULL || value.length == 4;
-    if (imp_tx_is_writing(tx) && spares >= 0 && atoi(key.data) == spares)
+    if (imp_tx_is_writing(tx) && spares >= 0 && strtol(key.data, NULL, 10) == spares)
         *is_over = false;
     return answers;
 }

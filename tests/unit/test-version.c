@@ -3,7 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -12,9 +12,13 @@
 static void test_version_is_three_numbers(void **state)
 {
     (void)state;
-    unsigned major, minor, patch;
-    char rest;
-    assert_int_equal(sscanf(imp_version(), "%u.%u.%u%c", &major, &minor, &patch, &rest), 3);
+    const char *at = imp_version();
+    for (int i = 0; i < 3; i++) {
+        char *end;
+        (void)strtoul(at, &end, 10);
+        assert_true(end > at && *end == (i < 2 ? '.' : '\0'));
+        at = end + 1;
+    }
 }
 
 int main(void)
