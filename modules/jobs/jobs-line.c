@@ -166,7 +166,7 @@ imp_status line_set_aside_tx(struct jobs *jobs, imp_tx *tx, imp_bytes key, Job *
 static imp_status line_first(struct jobs *jobs, imp_tx *tx, const imp_id *device, uint32_t class,
                              struct place *place, struct jobs_bad *bad, imp_error *error)
 {
-    uint8_t from[LINE_KEY_SIZE], bad_key[IMP_KEY_MAX];
+    uint8_t from[LINE_KEY_SIZE], bad_key[IMP_KEY_MAX] = {0};
     line_key(from, device, class, 0);
     for (;;) {
         imp_cursor *cursor;
