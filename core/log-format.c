@@ -186,6 +186,7 @@ static void add_number(struct output *output, const struct conversion *conversio
     if (strchr("diuxXo", conversion->letter) != NULL)
         length = format_integer(text, conversion, arguments);
     else if (conversion->letter == 'p')
+        /* NOLINTNEXTLINE(bugprone-branch-clone): the types that are fetched differ */
         length = snprintf(text, sizeof text, conversion->spec, va_arg(*arguments, void *));
     else if (has_size(conversion, "L"))
         length = snprintf(text, sizeof text, conversion->spec, va_arg(*arguments, long double));

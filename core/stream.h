@@ -26,7 +26,7 @@
 /* TLS handshake of an accepted connection. */
 #define STREAM_OPENING_TIMEOUT (30 * IMP_SECOND)
 #define STREAM_CONNECT_TIMEOUT (30 * IMP_SECOND)
-#define STREAM_RATE_WINDOW_MAX (24 * 3600 * IMP_SECOND)
+#define STREAM_RATE_WINDOW_MAX (IMP_SECOND * 3600 * 24)
 /* One stream reads so much in a turn before the others have theirs. */
 #define STREAM_TURN_BYTES ((size_t)512 * 1024)
 
