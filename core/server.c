@@ -162,6 +162,7 @@ static void leave_at_once(const struct module_counts *counts, uint32_t works)
 {
     imp_log(NULL, IMP_LOG_WARNING, "server.ended", "zombies=%u works=%u", counts->zombies, works);
     log_flush(LAST_LINE_WAIT);
+    worker_leave();
     _exit(server.exit_status);
 }
 

@@ -227,6 +227,13 @@ void worker_refuse(void)
     }
 }
 
+void worker_leave(void)
+{
+    for (uint32_t i = 0; i < pool.thread_count; i++)
+        pthread_detach(pool.threads[i]);
+    pool.thread_count = 0;
+}
+
 void worker_stop(void)
 {
     worker_refuse();

@@ -22,6 +22,8 @@ void worker_refuse(void);
 /* The same, then joins the threads, however long a running work takes: who can't wait looks at
  * worker_running() first. Every `done` was posted when it returns. Control thread, before loop_stop. */
 void worker_stop(void);
+/* Instead of it, in front of _exit: nobody will wait for the threads. Control thread. */
+void worker_leave(void);
 /* Works that wait for a thread; works that run. Any thread. */
 uint32_t worker_waiting(void);
 uint32_t worker_running(void);

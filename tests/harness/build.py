@@ -6,6 +6,7 @@ import stat
 import tempfile
 from pathlib import Path
 
+SHARED_STAGE, SHARED_STAGE_OF = "IMP_TEST_STAGE", "IMP_TEST_STAGE_OF"
 SOURCE_DIR = Path(__file__).resolve().parents[2]
 
 
@@ -31,11 +32,16 @@ class Build:
         self._stage = None
 
     def modules(self):
-        """Names of the modules that were built."""
-        return sorted(path.stem for path in (self.folder / "modules/.libs").glob("*.so"))
+        """Names of the modules that were built. Asked of the stage: `make install`, which a test runs,
+        takes files of the build away while it links them again."""
+        return sorted(path.stem for path in (self.stage() / "modules").glob("*.so"))
 
     def stage(self):
-        """A folder with imprimd, imprimctl, lib/ and modules/; made once, removed by unstage()."""
+        """A folder with imprimd, imprimctl, lib/ and modules/; made once, removed by unstage(). tests/run
+        makes one for all of its workers."""
+        shared = os.environ.get(SHARED_STAGE)
+        if shared and os.environ.get(SHARED_STAGE_OF) == str(self.folder):
+            return Path(shared)
         if self._stage is None:
             stage = Path(tempfile.mkdtemp(prefix="imprimatur-stage-"))
             os.chmod(stage, 0o755)
@@ -49,6 +55,10 @@ class Build:
                 self._copy(module, stage / "modules" / module.name)
             self._stage = stage
         return self._stage
+
+    def share_stage(self):
+        """For the processes that are started from now on."""
+        os.environ.update({SHARED_STAGE: str(self.stage()), SHARED_STAGE_OF: str(self.folder)})
 
     def unstage(self):
         if self._stage is not None:

@@ -197,14 +197,18 @@ def main(options):
                     print(name)
         return 0
     total = {"ok": 0, "not ok": 0, "skip": 0}
-    with concurrent.futures.ThreadPoolExecutor(options.jobs or 2) as pool:
-        for done in concurrent.futures.as_completed(
-                pool.submit(start_worker, file, options) for file in files()):
-            lines, counts = done.result()
-            for line in lines:
-                print(line, flush=True)
-            for state in total:
-                total[state] += counts[state]
+    build.share_stage()
+    try:
+        with concurrent.futures.ThreadPoolExecutor(options.jobs or 2) as pool:
+            for done in concurrent.futures.as_completed(
+                    pool.submit(start_worker, file, options) for file in files()):
+                lines, counts = done.result()
+                for line in lines:
+                    print(line, flush=True)
+                for state in total:
+                    total[state] += counts[state]
+    finally:
+        build.unstage()
     if options.patterns and not sum(total.values()):
         print(f"no test fits {' '.join(options.patterns)}")
         total["not ok"] += 1
