@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 from harness import processes
-from harness.deadline import Deadline
+from harness.deadline import Deadline, DeadlineExceeded
 from harness.instance import Instance
 from harness.net import TcpSink
 
@@ -65,21 +65,35 @@ class Site:
         while self.instance.ctl_run("status")[0] != 0:
             deadline.pause()
 
+    def jobs_in(self, queue, page=10000):
+        """All jobs of a queue; a list shows so many at most."""
+        jobs, after = [], ()
+        while True:
+            more = self.instance.ctl("job", "list", "--queue", queue, "--limit", str(page),
+                                     *after) or []
+            jobs += more
+            if len(more) < page:
+                return jobs
+            after = ("--after", str(more[-1]["job-id"]))
+
     def wait_drained(self, seconds=60):
         """Until nothing waits on the direct queue but what a person must decide; in `seconds` at least
         one job must have left it."""
         self.wait_answers()
         deadline, least = Deadline(seconds, "a job to leave the direct queue"), None
         while self.has_delivery:
-            waiting = [job for job in self.instance.ctl("job", "list", "--queue", "direct",
-                                                        "--limit", "1000000") or []
-                       if not job["uncertain"]]
+            waiting = [job for job in self.jobs_in("direct") if not job["uncertain"]]
             if not waiting:
                 return
             if least is None or len(waiting) < least:
                 least = len(waiting)
                 deadline = Deadline(seconds, "a job to leave the direct queue")
-            deadline.pause()
+            try:
+                deadline.pause()
+            except DeadlineExceeded as late:
+                shown = [self.instance.ctl_run("job", "show", job["id"])[1] for job in waiting[:3]]
+                bad = [line for line in self.instance.log.text().splitlines() if " jobs." in line]
+                raise AssertionError("\n".join([str(late), *shown, *bad[-40:]])) from late
 
     def printed(self):
         """title -> what the printer received of it, whole or not."""
