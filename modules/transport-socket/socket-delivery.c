@@ -172,6 +172,8 @@ static bool has_progress(struct socket_delivery *socket, size_t pending)
     if (is_more) {
         socket->taken = taken;
         socket->taken_ticks = imp_ticks();
+        /* No byte more is handed on while a slow device takes what waits for it: this is its sign. */
+        imp_delivery_progress(socket->delivery, socket->sent);
     }
     if (is_more && socket->is_in_trouble) {
         socket->is_in_trouble = false;

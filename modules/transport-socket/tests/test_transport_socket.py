@@ -4,6 +4,7 @@ import os
 import select
 import socket
 import threading
+import time
 
 from harness.case import tsan
 from harness.deadline import Deadline
@@ -347,6 +348,37 @@ class Trouble(Transport):
         sink = self.device(self.server, "printer", self.sink(reply=b"@PJL USTATUS\r\n" * 20000))
         content = os.urandom(200000)
         self.assertEqual(self.printed(self.server, self.held(content), sink), content)
+
+
+class Slow(PrintTest):
+    LEASE = 10  # the shortest that jobs takes
+
+    def test_a_slow_device_outlasts_the_lease(self):
+        server = self.print_server(modules={"jobs": {"lease": f"{self.LEASE}s"}})
+        content = os.urandom(60000)
+        listener = socket.socket()
+        self.addCleanup(listener.close)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listener.settimeout(20)
+        server.ctl("device", "add", "printer", "--uri",
+                   f"socket://127.0.0.1:{listener.getsockname()[1]}")
+        submit(server.port("lpr", "lpd"), content, "hold")
+        self.release(server, self.only_job(server)["job-id"])
+        device, _ = listener.accept()
+        self.addCleanup(device.close)
+        device.settimeout(20)
+        # All is handed over at once and waits in our host's buffers. The silence is noticed a quarter of
+        # the lease late.
+        slow_until, taken = time.monotonic() + 1.4 * self.LEASE, b""
+        while piece := device.recv(1500):
+            taken += piece
+            if time.monotonic() < slow_until:
+                time.sleep(0.4)  # the device's own slowness
+        self.assertGreater(time.monotonic(), slow_until)
+        self.assertEqual(taken, content)
+        self.assertFalse(server.log.find("jobs.lease-over"))
 
 
 class Restart(Transport):

@@ -561,7 +561,12 @@ static inline imp_status imp_document_head_read(imp_self *self, imp_bytes head,
     return status;
 }
 
-/* ---- calls of a transport on its delivery, all on the delivery's loop ---- */
+/* ---- calls of a transport on its delivery, all on the delivery's loop ----
+ *
+ * Each of them is a sign of life. A transport gives one within jobs' setting `lease`, whatever it waits
+ * for, unless it has said that the device is in trouble: a delivery without a sign is told to stop
+ * (`cancel`), and taken away when it does not. While a device takes what was handed on before, and there is
+ * nothing new to say, imp_delivery_progress with the same number is that sign. */
 
 static inline const imp_delivery_info *imp_delivery_get(imp_delivery *delivery)
 {
@@ -584,7 +589,7 @@ static inline void imp_delivery_first_byte(imp_delivery *delivery)
     delivery->ops->first_byte(delivery);
 }
 
-/* Bytes handed to the device so far; cheap. */
+/* Bytes handed to the device so far, as often as the transport likes: cheap. */
 static inline void imp_delivery_progress(imp_delivery *delivery, uint64_t bytes_sent)
 {
     delivery->ops->progress(delivery, bytes_sent);
