@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds tests, runs each file in a process of its own, reports one line a test."""
+import ast
 import concurrent.futures
 import fnmatch
 import importlib.util
@@ -40,7 +41,28 @@ def name_of(file):
     return f"{parts[1]}.{short}" if parts[0] == "modules" else short
 
 
+def check_names(file):
+    """Two classes or two functions of one name: the second takes the place of the first, unsaid."""
+    tree = ast.parse(file.read_bytes(), file)
+    for scope in (tree, *(node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))):
+        lines = {}
+        for node in scope.body:
+            if not isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                continue
+            if node.name in lines and not is_accessor(node):
+                raise ImportError(f"{file.name}: {node.name} is defined twice, in lines "
+                                  f"{lines[node.name]} and {node.lineno}")
+            lines[node.name] = node.lineno
+
+
+def is_accessor(node):
+    """The second half of a property: @name.setter."""
+    return any(isinstance(item, ast.Attribute) and isinstance(item.value, ast.Name) and
+               item.value.id == node.name for item in node.decorator_list)
+
+
 def load(file):
+    check_names(file)
     specification = importlib.util.spec_from_file_location(file.stem, file)
     module = importlib.util.module_from_spec(specification)
     sys.modules[file.stem] = module

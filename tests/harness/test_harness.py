@@ -9,7 +9,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from harness import privacy
+from harness import privacy, runner
 from harness import Instance, StartFailed, Strace, TcpSink, conf, find_in_files
 from harness.build import Build
 from harness.deadline import DeadlineExceeded
@@ -139,6 +139,26 @@ class PartsTest(unittest.TestCase):
         self.assertIn('a = 1;\nb = true;\nc = "x\\"y";\nd = [ "1.0.0.0/8" ];\n', text)
         self.assertIn('e = ( {\n        name = "lpd";\n    } );', text)
         self.assertIn("g = 1099511627776L;", text)
+
+    def test_a_name_defined_twice_is_refused(self):
+        folder = tempfile.mkdtemp(prefix="imprimatur-twice-")
+        self.addCleanup(lambda: remove(folder))
+        path = Path(folder) / "test_names.py"
+        once = "class A:\n    def test_it(self):\n        pass\n\n\n"
+        for text, is_fine in (
+                (once + once, False),
+                (once + once.replace("A:", "B:"), True),
+                (once + "    def test_it(self):\n        pass\n", False),
+                ("def test_it():\n    pass\n\n\n" * 2, False),
+                ("class A:\n    @property\n    def it(self):\n        pass\n\n"
+                 "    @it.setter\n    def it(self, value):\n        pass\n", True)):
+            path.write_text(text)
+            with self.subTest(text=text):
+                if is_fine:
+                    runner.load(path)
+                else:
+                    with self.assertRaisesRegex(ImportError, "defined twice"):
+                        runner.load(path)
 
     def test_a_log_line_is_taken_apart(self):
         line = LogLine('2026-11-22T12:34:56.789012Z warning lpr lpr.refused source=7f0c '

@@ -301,7 +301,7 @@ class Octets(LprTest):
         self.assertEqual(self.only_job(self.server)["bytes"], 0)
 
 
-class Bounds(PrintTest):
+class CoreBounds(PrintTest):
     def test_a_client_too_many_is_told_to_come_again(self):
         server = self.print_server(core={"connections_per_source_max": 1})
         first = LpdClient(server.port("lpr", "lpd"))
