@@ -18,6 +18,8 @@
 #define SIGNAL_STACK_SIZE (size_t)(64 * 1024)
 
 static struct crash_record *attached;
+/* Words that were there before this process attached: an earlier run's. */
+static _Atomic bool sent_is_old[CRASH_SENT_SLOTS];
 
 /* initial-exec: the fault handler may read it, which a lazily made block would not allow. */
 static _Thread_local struct crash_thread *own __attribute__((tls_model("initial-exec")));
@@ -29,6 +31,16 @@ static int64_t monotonic_us(void)
     /* Not imp_ticks: the supervisor compares with its own clock, whatever a test has put there. */
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * IMP_SECOND + now.tv_nsec / 1000;
+}
+
+#define SENT_FREE 0u
+#define SENT_FILLING 1u
+#define SENT_USED 2u
+
+static void sent_note_old(void)
+{
+    for (uint32_t i = 0; i < CRASH_SENT_SLOTS; i++)
+        atomic_store(&sent_is_old[i], atomic_load(&attached->sent[i].state) == SENT_USED);
 }
 
 imp_status crash_record_attach(int fd, imp_error *error)
@@ -48,6 +60,7 @@ imp_status crash_record_attach(int fd, imp_error *error)
     }
     crash_record_detach();
     attached = mapped;
+    sent_note_old();
     return IMP_OK;
 }
 
@@ -251,10 +264,6 @@ void crash_image_remove(uintptr_t start)
 
 /* ---- bytes sent ------------------------------------------------------------------------------- */
 
-#define SENT_FREE 0u
-#define SENT_FILLING 1u
-#define SENT_USED 2u
-
 imp_sent_slot imp_sent_begin(imp_id delivery)
 {
     if (attached == NULL)
@@ -284,24 +293,38 @@ void imp_sent_add(imp_sent_slot slot, uint64_t bytes)
 
 void imp_sent_end(imp_sent_slot slot)
 {
-    if (attached != NULL && slot < CRASH_SENT_SLOTS)
-        atomic_store(&attached->sent[slot].state, SENT_FREE);
+    if (attached == NULL || slot >= CRASH_SENT_SLOTS)
+        return;
+    atomic_store(&sent_is_old[slot], false);
+    atomic_store(&attached->sent[slot].state, SENT_FREE);
+}
+
+void imp_sent_end_old(void)
+{
+    for (imp_sent_slot i = 0; i < CRASH_SENT_SLOTS; i++)
+        if (atomic_load(&sent_is_old[i]))
+            imp_sent_end(i);
 }
 
 bool imp_sent_find(imp_id delivery, imp_sent_slot *slot, uint64_t *bytes)
 {
+    bool is_found = false;
     if (attached == NULL)
         return false;
+    /* One that was claimed, not begun, and claimed again by a later run may have more than one. */
     for (uint32_t i = 0; i < CRASH_SENT_SLOTS; i++) {
         struct crash_sent *sent = &attached->sent[i];
         if (atomic_load(&sent->state) != SENT_USED ||
             memcmp(sent->delivery, delivery.bytes, sizeof sent->delivery) != 0)
             continue;
+        uint64_t count = atomic_load(&sent->bytes);
+        if (is_found && count <= *bytes)
+            continue;
         *slot = i;
-        *bytes = atomic_load(&sent->bytes);
-        return true;
+        *bytes = count;
+        is_found = true;
     }
-    return false;
+    return is_found;
 }
 
 /* ---- audit checkpoint ------------------------------------------------------------------------- */

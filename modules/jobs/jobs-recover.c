@@ -14,9 +14,6 @@ struct recovery {
     int64_t lapsed_before; /* 0: at start */
     imp_id *devices;       /* to be woken: at start all that have a line */
     size_t device_count, device_room;
-    imp_sent_slot
-        *words; /* of those deliveries: given back when the commit has said what became of them */
-    size_t word_count, word_room;
     uint32_t uncertain, resumed;
     struct jobs_bad bad;
     struct jobs_write write;
@@ -37,20 +34,6 @@ static bool note_device(struct recovery *recovery, const uint8_t *device)
         recovery->device_room = room;
     }
     memcpy(recovery->devices[recovery->device_count++].bytes, device, 16);
-    return true;
-}
-
-static bool note_word(struct recovery *recovery, imp_sent_slot word)
-{
-    if (recovery->word_count == recovery->word_room) {
-        size_t room = recovery->word_room == 0 ? 16 : recovery->word_room * 2;
-        imp_sent_slot *more = realloc(recovery->words, room * sizeof *more);
-        if (more == NULL)
-            return false;
-        recovery->words = more;
-        recovery->word_room = room;
-    }
-    recovery->words[recovery->word_count++] = word;
     return true;
 }
 
@@ -77,8 +60,6 @@ static imp_status end_claim_tx(struct recovery *recovery, imp_tx *tx, Job *job, 
     bool never_began = has_word && sent == 0;
     char text[IMP_ID_TEXT_SIZE];
     imp_status status;
-    if (has_word && !note_word(recovery, slot))
-        return imp_error_set(error, IMP_LIMIT, "not enough memory for the devices' lines");
     if (never_began) {
         record->state = DELIVERY_WAITING;
         status = line_put_tx(jobs, tx, job, record, false, 0);
@@ -141,7 +122,7 @@ static imp_status walk_tx(imp_tx *tx, void *arg, imp_error *error)
     size_t from_length = 0;
     bool is_full = false;
 
-    recovery->device_count = recovery->word_count = 0;
+    recovery->device_count = 0;
     recovery->uncertain = recovery->resumed = recovery->bad.count = 0;
     for (;;) {
         struct line_row row;
@@ -198,8 +179,6 @@ static bool walked(struct recovery *recovery, const char *event)
                 recovery->resumed);
     imp_metric_add(jobs->metrics.uncertain, recovery->uncertain);
     bad_tell(jobs, "claims", &recovery->bad);
-    for (size_t i = 0; i < recovery->word_count; i++)
-        imp_sent_end(recovery->words[i]);
     for (size_t i = 0; i < recovery->device_count; i++)
         delivery_wake(jobs, &recovery->devices[i]);
     return has_more;
@@ -215,7 +194,9 @@ imp_status delivery_recover(struct jobs *jobs, imp_error *error)
         status = imp_store_write_sync(jobs->self, walk_tx, &recovery, error);
     } while (status == IMP_OK && walked(&recovery, "jobs.recovered"));
     free(recovery.devices);
-    free(recovery.words);
+    /* All of them: a word may outlive its delivery, whose end was committed right before the crash. */
+    if (status == IMP_OK)
+        imp_sent_end_old();
     return status;
 }
 
@@ -236,7 +217,6 @@ static void lapsed_walked(imp_status status, const imp_error *error, void *arg)
     recovery->done(jobs);
     imp_unpin(jobs->self, "lapse");
     free(recovery->devices);
-    free(recovery->words);
     free(recovery);
 }
 

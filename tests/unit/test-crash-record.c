@@ -214,6 +214,51 @@ static void test_words_outlive_the_server_and_threads_do_not(void **state)
     imp_sent_end(IMP_SENT_NONE);
 }
 
+static void end_of_a_run(void)
+{
+    crash_record_detach();
+    crash_record_clear(record);
+    assert_int_equal(crash_record_attach(record_fd, NULL), IMP_OK);
+}
+
+static void test_of_several_words_the_largest_counts(void **state)
+{
+    (void)state;
+    imp_id id = {{0, 1}};
+    imp_sent_slot slot, largest = IMP_SENT_NONE;
+    uint64_t bytes = 0;
+    for (uint64_t run = 0; run < 3; run++) {
+        imp_sent_slot word = imp_sent_begin(id);
+        imp_sent_add(word, run == 1 ? 5000 : run);
+        largest = run == 1 ? word : largest;
+        end_of_a_run();
+    }
+    assert_true(imp_sent_find(id, &slot, &bytes));
+    assert_int_equal(bytes, 5000);
+    assert_int_equal(slot, largest);
+}
+
+static void test_old_words_end_together_and_new_ones_stay(void **state)
+{
+    (void)state;
+    imp_id id = {{0, 1}}, new_id = {{0, 2}}, again = {{0, 1, 0, 0, 3}};
+    imp_sent_slot slot;
+    uint64_t bytes;
+    imp_sent_begin(id);
+    imp_sent_slot ended = imp_sent_begin(id);
+    end_of_a_run();
+    imp_sent_end(ended);
+    assert_int_equal(imp_sent_begin(again), ended); /* the place of an old one, and no old one */
+    imp_sent_begin(new_id);
+    imp_sent_end_old();
+    assert_false(imp_sent_find(id, &slot, &bytes));
+    assert_true(imp_sent_find(again, &slot, &bytes));
+    assert_true(imp_sent_find(new_id, &slot, &bytes));
+    end_of_a_run();
+    imp_sent_end_old();
+    assert_false(imp_sent_find(new_id, &slot, &bytes));
+}
+
 static void test_words_run_out_without_harm(void **state)
 {
     (void)state;
@@ -361,6 +406,8 @@ int main(void)
         TEST(test_a_record_full_of_rubbish_is_read_within_bounds),
         TEST(test_a_late_heart_is_found_and_an_excused_one_is_not),
         TEST(test_words_outlive_the_server_and_threads_do_not),
+        TEST(test_of_several_words_the_largest_counts),
+        TEST(test_old_words_end_together_and_new_ones_stay),
         TEST(test_words_run_out_without_harm),
         TEST(test_the_server_cannot_cut_the_record),
         TEST(test_a_thread_that_has_not_begun_costs_nothing),

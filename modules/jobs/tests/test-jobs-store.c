@@ -677,6 +677,22 @@ static void a_delivery_that_a_crash_cut_off_is_uncertain(void **state)
     assert_int_equal(fixture_situation(&fx, running), JOB_CONFIRMED);
 }
 
+/* A new process on the record of the last one. */
+static void restart_on(int fd)
+{
+    crash_record_detach();
+    assert_int_equal(crash_record_attach(fd, NULL), IMP_OK);
+    fixture_restart(&fx);
+}
+
+static uint32_t words_in_use(const struct crash_record *record)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < CRASH_SENT_SLOTS; i++)
+        count += atomic_load(&record->sent[i].state) == 0 ? 0 : 1;
+    return count;
+}
+
 static void a_crash_before_the_first_byte_resumes(void **state)
 {
     (void)state;
@@ -685,14 +701,17 @@ static void a_crash_before_the_first_byte_resumes(void **state)
     imp_error error;
     assert_int_equal(crash_record_create(&fd, &record, &error), IMP_OK);
     assert_int_equal(crash_record_attach(fd, &error), IMP_OK);
+    imp_sent_begin(imp_id_new()); /* its delivery's end was committed right before the crash */
     imp_id job = held_and_released();
-    fixture_restart(&fx);
+    restart_on(fd);
     fixture_until(fx.delivery_count == 2);
     assert_int_equal(fixture_situation(&fx, job), JOB_SENDING);
+    assert_int_equal(words_in_use(record), 1);
     imp_delivery_first_byte(fx.deliveries[1]);
-    fixture_restart(&fx);
+    restart_on(fd);
     assert_int_equal(fixture_situation(&fx, job), JOB_UNCERTAIN);
     assert_int_equal(fx.delivery_count, 2);
+    assert_int_equal(words_in_use(record), 0);
     crash_record_detach();
     crash_record_free(fd, record);
 }

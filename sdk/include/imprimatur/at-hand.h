@@ -43,7 +43,11 @@ IMP_PUBLIC void imp_sent_add(imp_sent_slot slot, uint64_t bytes);
 /* Gives the slot back: the delivery's end is committed. */
 IMP_PUBLIC void imp_sent_end(imp_sent_slot slot);
 /* The word of a delivery that an earlier run of the server began: true and its slot (to go on with or
- * to end) and count. Linear in the slots; for start only. */
+ * to end) and count. Where several runs have begun one for the same delivery it is the one that counts
+ * most. Linear in the slots; for start only. */
 IMP_PUBLIC bool imp_sent_find(imp_id delivery, imp_sent_slot *slot, uint64_t *bytes);
+/* Gives back all slots of earlier runs: it is committed what became of their deliveries. Those that this
+ * run has begun stay. For start only. */
+IMP_PUBLIC void imp_sent_end_old(void);
 
 #endif
