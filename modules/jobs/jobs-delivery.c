@@ -459,7 +459,9 @@ static void cancel_on_loop(void *arg)
     delivery->canceler = cancel->actor;
     cancel->next = delivery->cancels;
     delivery->cancels = cancel;
-    delivery_ask_to_stop(delivery);
+    /* With a limit: nothing else ends one whose device was in trouble when its transport began to hang. */
+    if (!delivery->is_finished)
+        delivery_stop_soon(delivery);
 }
 
 imp_status delivery_cancel_ask(struct delivery_cancel *cancel)

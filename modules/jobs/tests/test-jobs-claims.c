@@ -390,6 +390,39 @@ static void a_device_in_trouble_is_waited_for(void **state)
     assert_int_equal(fx.cancels, 0);
 }
 
+static void canceled(imp_status status, const imp_error *error, void *arg)
+{
+    struct fixture_answer *answer = arg;
+    (void)error;
+    answer->is_done = true;
+    answer->status = status;
+}
+
+/* The lease of a device in trouble is renewed for ever; a person's word ends it. */
+static void who_cancels_is_answered_though_the_transport_hangs_in_trouble(void **state)
+{
+    (void)state;
+    static const imp_viewer administrator = {.size = sizeof administrator,
+                                             .is_administrator = true};
+    struct fixture_answer answer = {0};
+    time_freeze_for_test(imp_now(), imp_ticks());
+    fx.hangs = true;
+    imp_id job = held_and_released(), next = held_and_released();
+    imp_delivery_trouble(fx.deliveries[0], "media-empty");
+    fixture_settle(&fx);
+    fixture_service()->job_cancel(fx.self, fx.self, &job, &administrator, canceled, &answer);
+    fixture_until(fx.cancels == 1);
+    pass(9 * IMP_SECOND);
+    assert_false(answer.is_done);
+    pass(2 * IMP_SECOND);
+    assert_true(answer.is_done);
+    assert_int_equal(answer.status, IMP_OK);
+    assert_int_equal(fixture_situation(&fx, job), JOB_CANCELED_OPERATOR);
+    assert_true(delivers(1, next));
+    end(0, IMP_DELIVERY_UNCERTAIN);
+    end(1, IMP_DELIVERY_CONFIRMED);
+}
+
 static void a_silent_transport_is_asked_to_stop(void **state)
 {
     (void)state;
@@ -584,6 +617,7 @@ int main(void)
         TEST(the_end_of_a_job_that_can_not_be_read_frees_its_device),
         TEST(a_transport_that_lives_keeps_its_claim),
         TEST(a_device_in_trouble_is_waited_for),
+        TEST(who_cancels_is_answered_though_the_transport_hangs_in_trouble),
         TEST(a_silent_transport_is_asked_to_stop),
         TEST(a_delivery_is_taken_from_a_transport_that_hangs),
         TEST(a_finish_while_the_loss_is_committed_is_no_second_end),

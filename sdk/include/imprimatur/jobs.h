@@ -333,7 +333,7 @@ struct imp_delivery { /* what lies behind belongs to `jobs` */
     const struct imp_delivery_ops *ops;
     /* Set by the transport in deliver(); called on the delivery's loop. */
     void (*readable)(imp_delivery *delivery, void *arg); /* after read answered IMP_BUSY */
-    void (*cancel)(imp_delivery *delivery, void *arg);   /* give up; finish is still due */
+    void (*cancel)(imp_delivery *delivery, void *arg);   /* give up; finish is due within 10 s */
     void *arg;
 };
 
