@@ -419,7 +419,7 @@ static void end_done(imp_status status, const imp_error *error, void *arg)
                 "delivery=%s job=%s status=%s reason=\"%s\"",
                 imp_id_format(imp_id_of_field(delivery->record->id), id),
                 job_situation_name(delivery->situation), imp_status_name(delivery->error.status),
-                delivery->error.message);
+                delivery->is_error_of_hook ? "a module's answer" : delivery->error.message);
     if (delivery->is_condemned)
         spool_shred(jobs->spool, NULL, NULL);
     delivery_answer_cancels(

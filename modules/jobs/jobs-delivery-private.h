@@ -91,6 +91,7 @@ struct delivery {
 
     imp_delivery_outcome outcome;
     imp_error error;
+    bool is_error_of_hook; /* its sentence is another module's, and may say what no log may */
     struct delivery_cancel *cancels; /* who waits for the end */
     struct claim next;               /* claimed in the commit of this one's end */
     uint32_t situation;              /* the job's after the end */

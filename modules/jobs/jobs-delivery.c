@@ -327,6 +327,7 @@ static void hooks_answered(imp_status status, const imp_error *error, void *arg)
     }
     if (error != NULL)
         delivery->error = *error;
+    delivery->is_error_of_hook = true;
     /* A refusal is final, and a question too, for nobody is there; a module's own troubles pass. */
     delivery->is_denied =
         status == IMP_DENIED || status == IMP_INVALID || status == IMP_UNSUPPORTED;

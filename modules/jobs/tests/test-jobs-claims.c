@@ -6,8 +6,10 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "core/log.h"
 #include "core/loop.h"
 #include "core/time.h"
 #include "modules/jobs/jobs-line.h"
@@ -560,6 +562,46 @@ static void a_hook_that_hangs_holds_up_no_direct_queue(void **state)
     assert_int_equal(fixture_situation(&fx, job), JOB_CONFIRMED);
 }
 
+static imp_hook_answer refuse(imp_self *self, void *instance, imp_hook_run *run, void *argument,
+                              imp_error *error)
+{
+    (void)self;
+    (void)instance;
+    (void)run;
+    (void)argument;
+    imp_error_set(error, IMP_DENIED, "alice has no pages left");
+    return IMP_HOOK_REFUSE;
+}
+
+static char failure_line[256];
+static uint32_t lines_with_sentence;
+
+static void keep_line(const char *line, void *arg)
+{
+    (void)arg;
+    if (strstr(line, "jobs.delivery-failed") != NULL)
+        snprintf(failure_line, sizeof failure_line, "%s", line);
+    lines_with_sentence += strstr(line, "alice") != NULL ? 1 : 0;
+}
+
+static void what_a_module_says_to_a_person_is_in_no_log(void **state)
+{
+    (void)state;
+    imp_error error = {0};
+    imp_hook_spec spec = {
+        .size = sizeof spec, .point = "job.release", .phase = IMP_PHASE_POLICY, .function = refuse};
+    assert_int_equal(imp_hook_add(fx.stand_ins, &spec, &error), IMP_OK);
+    failure_line[0] = '\0';
+    lines_with_sentence = 0;
+    log_capture_for_test(keep_line, NULL);
+    imp_id job = fixture_job(&fx, "direct", "alice");
+    fixture_until(fixture_situation(&fx, job) == JOB_ABORTED);
+    fixture_settle(&fx);
+    log_capture_for_test(NULL, NULL);
+    assert_non_null(strstr(failure_line, "status=denied"));
+    assert_int_equal(lines_with_sentence, 0);
+}
+
 static void a_claim_that_nobody_holds_lapses(void **state)
 {
     (void)state;
@@ -624,6 +666,7 @@ int main(void)
         TEST(late_evidence_does_not_wait_for_a_transport_that_hangs),
         TEST(a_process_that_was_stopped_blames_no_transport),
         TEST(a_hook_that_hangs_holds_up_no_direct_queue),
+        TEST(what_a_module_says_to_a_person_is_in_no_log),
         TEST(a_claim_that_nobody_holds_lapses),
         TEST(a_step_of_the_clock_takes_no_claim),
     };
