@@ -8,7 +8,7 @@
 #include "modules/jobs/jobs-submission.h"
 
 #define BATCH 64u /* jobs a closure, so that one sweep never holds the writer for long */
-#define SUBMISSIONS_LOOK 1024u /* rows of submissions a sweep */
+#define SUBMISSIONS_LOOK 1024u /* rows of submissions a closure */
 #define FIRST_SWEEP (1 * IMP_SECOND)
 /* When a job that can't be swept is looked at again. */
 #define BAD_POSTPONED (IMP_SECOND * 3600 * 24)
@@ -133,6 +133,7 @@ static imp_status sweep_tx(imp_tx *tx, void *arg, imp_error *error)
         uint64_t sequence;
     } due[BATCH];
     uint32_t count = 0, looked = 0;
+    bool has_submissions = false;
     imp_cursor *cursor;
     imp_bytes key;
 
@@ -144,7 +145,7 @@ static imp_status sweep_tx(imp_tx *tx, void *arg, imp_error *error)
         status = submission_forget_tx(jobs, tx, &sweep->batch);
     if (status != IMP_OK || sweep->verdict != CLOCK_FINE)
         return status;
-    if ((status = submission_sweep_tx(jobs, tx, SUBMISSIONS_LOOK)) != IMP_OK)
+    if ((status = submission_sweep_tx(jobs, tx, SUBMISSIONS_LOOK, &has_submissions)) != IMP_OK)
         return status;
     if ((status = imp_cursor_open(tx, jobs->tables.due, (imp_bytes){"", 0}, &cursor)) != IMP_OK)
         return status;
@@ -173,7 +174,7 @@ static imp_status sweep_tx(imp_tx *tx, void *arg, imp_error *error)
         looked++;
     }
     sweep->looked = looked;
-    sweep->has_more = count == BATCH || looked < count;
+    sweep->has_more = count == BATCH || looked < count || has_submissions;
     return status;
 }
 

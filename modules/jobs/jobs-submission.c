@@ -262,22 +262,27 @@ imp_status submission_forget_tx(struct jobs *jobs, imp_tx *tx, const struct subm
     return IMP_OK;
 }
 
-imp_status submission_sweep_tx(struct jobs *jobs, imp_tx *tx, uint32_t limit)
+imp_status submission_sweep_tx(struct jobs *jobs, imp_tx *tx, uint32_t limit, bool *has_more)
 {
     imp_cursor *cursor;
     imp_bytes key, value;
     int64_t oldest = imp_now() - atomic_load(&jobs->settings.submission_window);
+    uint32_t looked = 0, deleted = 0;
+    *has_more = false;
     imp_status status = imp_cursor_open(tx, jobs->tables.submission, (imp_bytes){"", 0}, &cursor);
     if (status != IMP_OK)
         return status;
-    while (limit-- > 0 && (status = imp_cursor_next(cursor, &key, &value)) == IMP_OK) {
+    while (looked < limit && (status = imp_cursor_next(cursor, &key, &value)) == IMP_OK) {
+        looked++;
         Submission *row = imp_message_decode(tx, SUBMISSION_TYPE, value);
         if (row != NULL && row->received >= oldest)
             continue;
         if ((status = imp_tx_delete(tx, jobs->tables.submission, key)) != IMP_OK)
             break;
+        deleted++;
     }
     imp_cursor_close(cursor);
+    *has_more = looked == limit && deleted != 0; /* else the next look would see the same rows */
     return status == IMP_NOT_FOUND ? IMP_OK : status;
 }
 

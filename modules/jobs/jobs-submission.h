@@ -55,7 +55,8 @@ imp_status submission_put_tx(struct jobs *jobs, imp_tx *tx, const uint8_t hash[I
 /* Takes out the rows of a batch that still name the same jobs, and those that can't be read. */
 imp_status submission_forget_tx(struct jobs *jobs, imp_tx *tx,
                                 const struct submission_batch *batch);
-/* Takes out rows that are older than the window; at most `limit` rows are looked at. */
-imp_status submission_sweep_tx(struct jobs *jobs, imp_tx *tx, uint32_t limit);
+/* Takes out rows that are older than the window; at most `limit` rows are looked at. *has_more: a further
+ * look may find others. */
+imp_status submission_sweep_tx(struct jobs *jobs, imp_tx *tx, uint32_t limit, bool *has_more);
 
 #endif

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/loop.h"
 #include "core/time.h"
 #include "modules/jobs/jobs-submission.h"
 #include "modules/jobs/tests/jobs-fixture.h"
@@ -185,6 +186,33 @@ static void acknowledged_rows_are_taken_out_at_the_end(void **state)
     assert_int_equal(fixture_count(&fx, fx.jobs->tables.submission), 1);
 }
 
+#define OLD_ROWS 3000u /* more than two closures look at */
+
+static imp_status old_rows_tx(imp_tx *tx, void *arg, imp_error *error)
+{
+    imp_status status = IMP_OK;
+    (void)arg;
+    (void)error;
+    for (uint32_t i = 0; i < OLD_ROWS && status == IMP_OK; i++) {
+        uint8_t hash[IMP_HASH_SIZE] = {(uint8_t)(i >> 8), (uint8_t)i};
+        status = submission_put_tx(fx.jobs, tx, hash, i + 1);
+    }
+    return status;
+}
+
+static void one_sweep_takes_out_all_rows_that_are_too_old(void **state)
+{
+    (void)state;
+    imp_error error = {0};
+    time_freeze_for_test(imp_now(), imp_ticks());
+    assert_int_equal(imp_store_write_sync(fx.self, old_rows_tx, NULL, &error), IMP_OK);
+    assert_int_equal(fixture_count(&fx, fx.jobs->tables.submission), OLD_ROWS);
+    time_freeze_for_test(imp_now() + 301 * IMP_SECOND, imp_ticks() + 301 * IMP_SECOND);
+    fixture_settle(&fx);
+    fixture_until(!fx.jobs->is_sweeping);
+    assert_int_equal(fixture_count(&fx, fx.jobs->tables.submission), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -198,6 +226,7 @@ int main(void)
         TEST(an_acknowledged_job_of_an_earlier_run_is_no_retry),
         TEST(a_row_of_submissions_that_can_not_be_read_stops_no_intake),
         TEST(acknowledged_rows_are_taken_out_at_the_end),
+        TEST(one_sweep_takes_out_all_rows_that_are_too_old),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
