@@ -167,15 +167,28 @@ static void release_done(imp_status status, const imp_error *error, void *arg)
     refused(release, status, &copy);
 }
 
+/* A hook may have taken its time: who logged out meanwhile, or was disabled, releases nothing. */
+static imp_status session_is_there(struct release *release, imp_error *error)
+{
+    imp_session session = {.size = sizeof session};
+    imp_status status = imp_session_get(release->jobs->self, &release->session.id, &session);
+    if (status == IMP_OK && imp_id_equal(session.principal, release->session.principal))
+        return IMP_OK;
+    return imp_error_set(error, status == IMP_UNAVAILABLE ? status : IMP_DENIED,
+                         "you are not logged in any more");
+}
+
 static void hook_answered(imp_status status, const imp_error *error, void *arg)
 {
     struct release *release = arg;
+    imp_error copy = {0};
     /* A hook that asks and then says otherwise has asked nothing. */
     release->terms.is_asked = release->terms.is_asked && status != IMP_OK;
+    if (status != IMP_OK && error != NULL)
+        copy = *error;
+    if (status == IMP_OK)
+        status = session_is_there(release, &copy);
     if (status != IMP_OK) {
-        imp_error copy = {0};
-        if (error != NULL)
-            copy = *error;
         refused(release, status, &copy);
         return;
     }

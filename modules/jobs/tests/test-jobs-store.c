@@ -296,6 +296,53 @@ static void a_released_job_is_printed_once_and_shredded(void **state)
     assert_int_equal(imp_metric_value(fx.jobs->metrics.held), 0);
 }
 
+static imp_hook_run *slow_run;
+
+static imp_hook_answer take_time(imp_self *self, void *instance, imp_hook_run *run, void *argument,
+                                 imp_error *error)
+{
+    (void)self;
+    (void)instance;
+    (void)argument;
+    (void)error;
+    slow_run = run;
+    return IMP_HOOK_SUSPEND;
+}
+
+static void released(imp_status status, const imp_id *delivery, const imp_error *error, void *arg)
+{
+    struct fixture_answer *answer = arg;
+    (void)delivery;
+    (void)error;
+    answer->is_done = true;
+    answer->status = status;
+}
+
+static void who_logs_out_while_a_hook_thinks_releases_nothing(void **state)
+{
+    (void)state;
+    imp_error error = {0};
+    struct fixture_answer answer = {0};
+    imp_hook_spec spec = {.size = sizeof spec,
+                          .point = "job.release",
+                          .phase = IMP_PHASE_POLICY,
+                          .function = take_time};
+    imp_id job = fixture_job(&fx, "hold", "alice");
+    imp_release_request request = {
+        .size = sizeof request, .job = job, .device = fx.printer, .session = fx.alice_session};
+    assert_int_equal(imp_hook_add(fx.stand_ins, &spec, &error), IMP_OK);
+    slow_run = NULL;
+    fixture_service()->job_release(fx.self, fx.self, &request, released, &answer);
+    fixture_until(slow_run != NULL);
+    fx.alice_session = imp_id_new();
+    imp_hook_resume(slow_run, IMP_HOOK_CONTINUE, NULL);
+    fixture_until(answer.is_done);
+    fixture_settle(&fx);
+    assert_int_equal(answer.status, IMP_DENIED);
+    assert_int_equal(fixture_situation(&fx, job), JOB_HELD);
+    assert_int_equal(fx.delivery_count, 0);
+}
+
 static void only_owner_and_delegate_may_release(void **state)
 {
     (void)state;
@@ -731,6 +778,7 @@ int main(void)
         TEST(a_queue_that_is_removed_during_an_upload_takes_no_job),
         TEST(a_job_of_unknown_size_ends_at_the_bound_of_its_queue),
         TEST(a_released_job_is_printed_once_and_shredded),
+        TEST(who_logs_out_while_a_hook_thinks_releases_nothing),
         TEST(only_owner_and_delegate_may_release),
         TEST(a_device_prints_one_job_at_a_time_in_order),
         TEST(a_failed_delivery_returns_a_held_job),
