@@ -461,49 +461,54 @@ static uint64_t newest(struct jobs *jobs, imp_tx *tx)
     return sequence;
 }
 
-/* The record that a text names, in the transaction. */
-static Job *find(struct jobs *jobs, imp_tx *tx, const char *text, imp_status *status)
+/* The sequence that a number names, of a job that is there or was; 0: none. Job-ids are sequences folded
+ * into 31 bits: the newest job of that number is meant. */
+static uint64_t sequence_of_number(struct jobs *jobs, imp_tx *tx, const char *text)
 {
-    imp_id id;
     char *end;
-    if (imp_id_parse(text, &id) == IMP_OK)
-        return job_load(jobs, tx, &id, status);
     unsigned long number = strtoul(text, &end, 10);
     uint64_t last = newest(jobs, tx);
-    *status = IMP_NOT_FOUND;
     if (text[0] < '0' || text[0] > '9' || *end != '\0' || number < 1 || number > INT32_MAX ||
         last == 0)
-        return NULL;
-    /* Job-ids are sequences folded into 31 bits: the newest job of that number is meant. */
+        return 0;
     uint64_t sequence = (last - 1) / INT32_MAX * INT32_MAX + number;
     if (sequence > last && sequence > INT32_MAX)
         sequence -= INT32_MAX;
-    return job_load_sequence(jobs, tx, sequence, status);
-}
-
-static imp_status find_both(struct jobs *jobs, const char *text, imp_id *job, uint64_t *sequence)
-{
-    imp_tx *tx;
-    imp_status status = imp_store_read_begin(jobs->self, &tx, NULL);
-    if (status != IMP_OK)
-        return status;
-    Job *record = find(jobs, tx, text, &status);
-    if (record != NULL) {
-        *job = imp_id_of_field(record->id);
-        *sequence = record->sequence;
-    }
-    imp_store_read_end(tx);
-    return status;
+    return sequence > last ? 0 : sequence;
 }
 
 imp_status view_find(struct jobs *jobs, const char *text, imp_id *job)
 {
-    uint64_t sequence;
-    return find_both(jobs, text, job, &sequence);
+    imp_tx *tx;
+    imp_id id;
+    Job *record = NULL;
+    imp_status status = imp_store_read_begin(jobs->self, &tx, NULL);
+    if (status != IMP_OK)
+        return status;
+    if (imp_id_parse(text, &id) == IMP_OK)
+        record = job_load(jobs, tx, &id, &status);
+    else
+        record = job_load_sequence(jobs, tx, sequence_of_number(jobs, tx, text), &status);
+    if (record != NULL)
+        *job = imp_id_of_field(record->id);
+    imp_store_read_end(tx);
+    return status;
 }
 
 imp_status view_find_sequence(struct jobs *jobs, const char *text, uint64_t *sequence)
 {
-    imp_id job;
-    return find_both(jobs, text, &job, sequence);
+    imp_tx *tx;
+    imp_id id;
+    imp_status status = imp_store_read_begin(jobs->self, &tx, NULL);
+    if (status != IMP_OK)
+        return status;
+    if (imp_id_parse(text, &id) == IMP_OK) {
+        Job *record = job_load(jobs, tx, &id, &status);
+        *sequence = record == NULL ? 0 : record->sequence;
+    } else {
+        *sequence = sequence_of_number(jobs, tx, text);
+        status = *sequence == 0 ? IMP_NOT_FOUND : IMP_OK;
+    }
+    imp_store_read_end(tx);
+    return status;
 }

@@ -15,7 +15,7 @@ imp_status view_list(struct jobs *jobs, const imp_viewer *viewer, const imp_job_
                      bool (*visit)(const imp_job_view *view, void *arg), void *arg,
                      imp_error *error);
 imp_status view_find(struct jobs *jobs, const char *text, imp_id *job);
-/* The same, its sequence. */
+/* The sequence of the job that a text names. One that is named by its number need not be there any more. */
 imp_status view_find_sequence(struct jobs *jobs, const char *text, uint64_t *sequence);
 
 /* Whether the viewer has proved to own this job: by authentication, or by user name and submitting

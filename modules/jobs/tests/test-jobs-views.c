@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "core/time.h"
+#include "modules/jobs/jobs-view.h"
 #include "modules/jobs/tests/jobs-fixture.h"
 
 static struct jobs_fixture fx;
@@ -159,6 +160,24 @@ static void a_listing_goes_on_where_it_ended(void **state)
     }
 }
 
+static void a_listing_goes_on_after_a_job_that_is_forgotten(void **state)
+{
+    (void)state;
+    uint64_t sequence = 0;
+    uint8_t key[JOBS_SEQUENCE_SIZE];
+    imp_id job;
+    for (int i = 0; i < 3; i++)
+        fixture_job(&fx, "hold", "alice");
+    jobs_put_u64(key, 2);
+    fixture_delete(&fx, fx.jobs->tables.job, key, sizeof key);
+    assert_int_equal(view_find(fx.jobs, "2", &job), IMP_NOT_FOUND);
+    assert_int_equal(view_find_sequence(fx.jobs, "2", &sequence), IMP_OK);
+    assert_int_equal(sequence, 2);
+    static const char *const none[] = {"0", "4", "99", "", "2x", "-1", "2147483648"};
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++)
+        assert_int_equal(view_find_sequence(fx.jobs, none[i], &sequence), IMP_NOT_FOUND);
+}
+
 /* Who sends ten jobs to a queue of 100,000 looks at ten. */
 static void ones_own_jobs_are_found_by_an_index(void **state)
 {
@@ -203,6 +222,7 @@ int main(void)
         TEST(a_view_shows_what_its_viewer_may_see),
         TEST(ended_jobs_are_listed_when_asked_for),
         TEST(a_listing_goes_on_where_it_ended),
+        TEST(a_listing_goes_on_after_a_job_that_is_forgotten),
         TEST(ones_own_jobs_are_found_by_an_index),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
