@@ -88,8 +88,10 @@ typedef struct imp_job_attributes {
     bool
         is_quarantined; /* nobody can be named its owner: kept, to be claimed by an administrator */
     imp_ticket ticket;
-    /* Names one submission: a retry with the same bytes, documents and digest after a crash that ate
-     * the acknowledgement is the same job. Empty: no such check. */
+    /* Names one submission: a retry with the same bytes, documents and digest is the same job after a
+     * crash that ate the acknowledgement, and without one where the acknowledgement could not be handed
+     * to the client (imp_job_acknowledged did not come in time): it will send again. Empty: no such
+     * check. */
     imp_bytes submission;
 } imp_job_attributes;
 
@@ -248,8 +250,8 @@ struct imp_job_release_argument {
 /* Asks the person, who answers by releasing once more with a choice: `imprimctl job release ... --answer
  * ID=CHOICE`. IMP_HOOK_CONTINUE: *choice is the index of what was answered, go on. Anything else: the
  * hook's answer, to be returned at once (or handed to imp_hook_resume); the person reads the question. At
- * a direct queue that refuses the job. Any number of hooks may ask, one question at a time. On the loop of
- * the hook's run. */
+ * a direct queue that refuses the job. Several hooks may ask, one question at a time and together at most
+ * IMP_RELEASE_ANSWERS_MAX: each release brings the answers to all of them. On the loop of the hook's run. */
 static inline imp_hook_answer imp_release_ask(imp_job_release_argument *argument,
                                               const imp_release_question *question,
                                               uint32_t *choice, imp_error *error)
