@@ -12,7 +12,7 @@
 /* A queue as one listing knows it: its name, and a walk over its active jobs that counts them. */
 struct seen_queue {
     imp_id id;
-    imp_cursor *cursor; /* in the transaction of now */
+    imp_cursor *cursor; /* in the transaction of now; a later one goes on where it stood */
     uint64_t at;        /* the job it stands on; UINT64_MAX: it is over */
     uint32_t position;  /* of that job */
     char name[IMP_NAME_MAX];
@@ -35,6 +35,7 @@ struct listing {
     bool (*visit)(const imp_job_view *view, void *arg);
     void *arg;
     uint32_t left, looks_left; /* jobs to be shown; rows to be read in this transaction */
+    uint32_t steps_left;       /* keys to be passed for positions in this transaction */
     uint64_t after;            /* the last one that was looked at */
     bool asks_hook;
     struct source *sources;
@@ -241,19 +242,18 @@ static imp_status index_open(imp_tx *tx, imp_table *table, const uint8_t *prefix
     return imp_cursor_open(tx, table, (imp_bytes){key, prefix_length + JOBS_SEQUENCE_SIZE}, cursor);
 }
 
-/* The place of a job among the active ones of its queue. Keys alone are read, each once a transaction. */
+/* The place of a job among the active ones of its queue. Keys alone are read, each once a listing. */
 static uint32_t position_of(struct listing *listing, struct seen_queue *queue, uint64_t sequence)
 {
     imp_table *table = listing->jobs->tables.queued;
-    if (queue->cursor == NULL) {
-        queue->position = 0;
-        queue->at = 0;
-        if (index_open(listing->tx, table, queue->id.bytes, 16, 0, &queue->cursor) != IMP_OK)
-            queue->cursor = NULL;
-    }
+    if (queue->cursor == NULL && index_open(listing->tx, table, queue->id.bytes, 16, queue->at + 1,
+                                            &queue->cursor) != IMP_OK)
+        queue->cursor = NULL;
     while (queue->cursor != NULL && queue->at < sequence &&
-           index_next(queue->cursor, queue->id.bytes, 16, &queue->at) == IMP_OK)
+           index_next(queue->cursor, queue->id.bytes, 16, &queue->at) == IMP_OK) {
         queue->position++;
+        listing->steps_left -= listing->steps_left == 0 ? 0 : 1;
+    }
     return queue->at == sequence ? queue->position : 0;
 }
 
@@ -278,7 +278,7 @@ static bool show_row(struct listing *listing, imp_bytes value)
 static imp_status walk(struct listing *listing, bool *is_over)
 {
     *is_over = false;
-    while (listing->looks_left > 0) {
+    while (listing->looks_left > 0 && listing->steps_left > 0) {
         uint64_t least = UINT64_MAX;
         uint8_t key[JOBS_SEQUENCE_SIZE];
         imp_bytes value;
@@ -376,6 +376,8 @@ static void close_sources(struct listing *listing)
     for (size_t i = 0; i < listing->queue_count; i++) {
         imp_cursor_close(listing->queues[i].cursor);
         listing->queues[i].cursor = NULL;
+        if (listing->queues[i].at == UINT64_MAX) /* jobs may come until the next transaction */
+            listing->queues[i].at = listing->queues[i].position = 0;
     }
 }
 
@@ -408,7 +410,7 @@ static imp_status list_part(struct listing *listing, bool *is_over, imp_error *e
         }
         listing->only_queue = imp_id_of_field(queue->id);
     }
-    listing->looks_left = jobs->view_looks;
+    listing->looks_left = listing->steps_left = jobs->view_looks;
     status = open_sources(listing);
     if (status == IMP_OK)
         status = walk(listing, is_over);
