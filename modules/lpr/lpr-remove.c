@@ -19,6 +19,7 @@
 
 struct lpr_removal {
     struct lpr *lpr;
+    struct lpr_look look;
     imp_stream *stream; /* NULL once it has closed */
     bool is_finished, host_is_proof;
     struct lpr_command command;
@@ -148,7 +149,7 @@ struct lpr_removal *lpr_remove(struct lpr *lpr, imp_stream *stream,
         return removal;
     }
     memcpy(removal->queue, queue.name, sizeof removal->queue);
-    if (imp_work(lpr->self, look, looked, removal) == NULL) {
+    if (!lpr_look_begin(&lpr->looks, &removal->look, look, looked, removal)) {
         lpr_say(stream, "busy, try again later\n");
         removal->is_finished = true;
         imp_stream_close(stream);
@@ -159,6 +160,7 @@ struct lpr_removal *lpr_remove(struct lpr *lpr, imp_stream *stream,
 void lpr_removal_forget(struct lpr_removal *removal)
 {
     removal->stream = NULL;
+    lpr_look_forget(&removal->look);
     if (removal->is_finished)
         removal_free(removal);
 }

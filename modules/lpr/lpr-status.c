@@ -7,7 +7,7 @@
  * the operands that comes from the host that submitted (where host_is_proof). Everybody else learns
  * how many jobs there are, and the position of a job whose number they know.
  *
- * A queue may be long, so it is looked through on a worker, and not for any number of operands.
+ * A queue may be long, so it is looked through on a worker, once for all job numbers.
  */
 #include "lpr.h"
 
@@ -20,11 +20,13 @@
 #include <string.h>
 
 #define STATUS_LINES_MAX 200 /* jobs shown to one command */
-#define STATUS_LOOKS_MAX 4u  /* operands that are answered, each by a look through the queue */
+#define STATUS_USERS_MAX                                                                           \
+    4u /* users that are answered for, each by a look along the jobs of that user */
 #define STATUS_TEXT_MAX ((size_t)64 * 1024) /* of the answer */
 
 struct lpr_query {
     struct lpr *lpr;
+    struct lpr_look look;
     imp_stream *stream; /* NULL once it has closed */
     bool is_finished, host_is_proof;
     struct lpr_command command;
@@ -35,8 +37,9 @@ struct lpr_query {
     bool is_long;
     bool has_heading;
     uint32_t lines;
-    bool seeks_number;
-    uint32_t number;
+    bool seeks_numbers;
+    uint32_t numbers[LPR_OPERANDS_MAX];
+    uint32_t number_count;
 };
 
 static void say(struct lpr_query *query, const char *format, ...) IMP_PRINTF(2, 3);
@@ -65,7 +68,7 @@ static void line_write(struct lpr_query *query, const imp_job_view *view)
 {
     char text[16], number[16] = "-", bytes[32] = "-";
     const char *place = rank(view->position, view->state == IMP_JOB_PROCESSING, text);
-    if (view->is_owner || query->seeks_number)
+    if (view->is_owner || query->seeks_numbers)
         snprintf(number, sizeof number, "%03" PRIu32, view->lpd_number);
     if (view->is_owner)
         snprintf(bytes, sizeof bytes, "%" PRIu64 " bytes", view->document_bytes);
@@ -82,42 +85,58 @@ static void line_write(struct lpr_query *query, const imp_job_view *view)
     say(query, "%-7s %-10.64s %-4s %-37.200s %s\n", place, owner, number, name, bytes);
 }
 
+static bool is_asked_for(const struct lpr_query *query, uint32_t number)
+{
+    uint32_t i = 0;
+    while (i < query->number_count && query->numbers[i] != number)
+        i++;
+    return i < query->number_count;
+}
+
 static bool visit(const imp_job_view *view, void *arg)
 {
     struct lpr_query *query = arg;
-    if (query->seeks_number && view->lpd_number != query->number)
-        return true;
-    if (!query->seeks_number && !view->is_owner)
+    if (query->seeks_numbers ? !is_asked_for(query, view->lpd_number) : !view->is_owner)
         return true;
     line_write(query, view);
     return ++query->lines < STATUS_LINES_MAX;
 }
 
-/* One look through the queue for each operand. On a worker. */
+static void list(struct lpr_query *query, const char *user)
+{
+    imp_error error;
+    imp_viewer viewer = {.size = sizeof viewer,
+                         .user_name = user,
+                         .address = query->address,
+                         .host_is_proof = query->host_is_proof};
+    imp_job_filter filter = {
+        .size = sizeof filter,
+        .queue = query->queue,
+        .limit = UINT32_MAX, /* visit() knows when it is enough */
+        .only_mine = user != NULL,
+    };
+    query->seeks_numbers = user == NULL;
+    if (imp_job_list(query->lpr->self, &viewer, &filter, visit, query, &error) != IMP_OK)
+        say(query, "%s\n", error.message);
+}
+
+/* A look along the jobs of each user, and one through the queue for all numbers. On a worker. */
 static void look(void *arg)
 {
     struct lpr_query *query = arg;
     const struct lpr_command *command = &query->command;
-    for (uint32_t i = 0; i < command->operand_count && i < STATUS_LOOKS_MAX; i++) {
-        imp_viewer viewer = {.size = sizeof viewer,
-                             .address = query->address,
-                             .host_is_proof = query->host_is_proof};
-        imp_job_filter filter = {
-            .size = sizeof filter,
-            .queue = query->queue,
-            .limit = UINT32_MAX, /* visit() knows when it is enough */
-        };
-        query->seeks_number = lpr_operand_is_number(command->operands[i], &query->number);
-        if (!query->seeks_number) {
-            viewer.user_name = command->operands[i];
-            filter.only_mine = true;
-        }
-        imp_error error;
-        if (imp_job_list(query->lpr->self, &viewer, &filter, visit, query, &error) != IMP_OK)
-            say(query, "%s\n", error.message);
+    uint32_t users = 0;
+    for (uint32_t i = 0; i < command->operand_count; i++) {
+        uint32_t number;
+        if (lpr_operand_is_number(command->operands[i], &number))
+            query->numbers[query->number_count++] = number;
+        else if (++users <= STATUS_USERS_MAX)
+            list(query, command->operands[i]);
     }
-    if (command->operand_count > STATUS_LOOKS_MAX)
-        say(query, "only %u names or numbers are answered at one time\n", STATUS_LOOKS_MAX);
+    if (query->number_count != 0 && query->lines < STATUS_LINES_MAX)
+        list(query, NULL);
+    if (users > STATUS_USERS_MAX)
+        say(query, "only %u names are answered at one time\n", STATUS_USERS_MAX);
 }
 
 static void query_free(struct lpr_query *query)
@@ -179,7 +198,7 @@ struct lpr_query *lpr_status(struct lpr *lpr, imp_stream *stream, const struct l
     memcpy(query->queue, queue.name, sizeof query->queue);
     memcpy(query->address, imp_stream_peer(stream)->address, sizeof query->address);
     query->text = malloc(STATUS_TEXT_MAX);
-    if (query->text == NULL || imp_work(lpr->self, look, looked, query) == NULL) {
+    if (query->text == NULL || !lpr_look_begin(&lpr->looks, &query->look, look, looked, query)) {
         lpr_say(stream, "busy, try again later\n");
         query->is_finished = true;
         imp_stream_close(stream);
@@ -190,6 +209,7 @@ struct lpr_query *lpr_status(struct lpr *lpr, imp_stream *stream, const struct l
 void lpr_query_forget(struct lpr_query *query)
 {
     query->stream = NULL;
+    lpr_look_forget(&query->look);
     if (query->is_finished)
         query_free(query);
 }

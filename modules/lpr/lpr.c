@@ -31,6 +31,7 @@ static imp_status lpr_start(imp_self *self, const void *conf, void **instance, i
         return imp_error_set(error, IMP_LIMIT, "out of memory");
     lpr->self = self;
     lpr->conf = conf;
+    lpr_looks_init(&lpr->looks, self);
     lpr->jobs = imp_metric_register(self, IMP_METRIC_COUNTER, "jobs_total", NULL,
                                     "jobs taken and acknowledged");
     lpr->retries = imp_metric_register(self, IMP_METRIC_COUNTER, "retries_total", NULL,
@@ -48,6 +49,7 @@ static imp_status lpr_start(imp_self *self, const void *conf, void **instance, i
     if (status == IMP_OK)
         status = imp_listen_refusal(self, &refusal, 1, error);
     if (status != IMP_OK) {
+        lpr_looks_clear(&lpr->looks);
         free(lpr);
         return status;
     }
@@ -63,8 +65,10 @@ static void lpr_reconfigure(imp_self *self, void *instance, const void *conf)
 
 static void lpr_stop(imp_self *self, void *instance)
 {
+    struct lpr *lpr = instance;
     (void)self;
-    free(instance);
+    lpr_looks_clear(&lpr->looks);
+    free(lpr);
 }
 
 IMP_MODULE(.name = "lpr", .version = "1.0.0", .summary = "LPD intake (RFC 1179)",

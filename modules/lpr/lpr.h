@@ -11,8 +11,11 @@
 #define IMPRIMATUR_MODULES_LPR_H
 
 #include <imprimatur/jobs.h>
+#include <imprimatur/loop.h>
 #include <imprimatur/metrics.h>
 #include <imprimatur/stream.h>
+
+#include <pthread.h>
 
 /* Bounds of one connection, beside those that are settings. */
 #define LPR_LINE_MAX 1024     /* bytes of a command line with its LF; BSD's lpd takes as much */
@@ -32,8 +35,40 @@ struct lpr_conf {
     bool host_is_proof;
 };
 
+/* ---- lpr-looks.c ---- */
+
+/* Looks through queues, on a worker, one at a time for all connections. */
+struct lpr_looks {
+    imp_self *self;
+    pthread_mutex_t lock;
+    bool is_taken;          /* one is under way */
+    struct lpr_look *first; /* of those that wait */
+    uint32_t waiting;
+};
+
+struct lpr_look {
+    struct lpr_looks *looks;
+    void (*run)(void *arg);
+    void (*done)(void *arg, bool was_cancelled);
+    void *arg;
+    imp_loop *loop;
+    struct lpr_look *next;
+    bool is_forgotten;
+};
+
+void lpr_looks_init(struct lpr_looks *looks, imp_self *self);
+void lpr_looks_clear(struct lpr_looks *looks);
+/* As imp_work, when it is this one's turn; false (and neither is called) when too many wait. `look` is the
+ * caller's, and stays up to `done`. Loop threads. */
+bool lpr_look_begin(struct lpr_looks *looks, struct lpr_look *look, void (*run)(void *arg),
+                    void (*done)(void *arg, bool was_cancelled), void *arg);
+/* Nobody reads the answer any more: a look that still waits is not run, `done` is called all the same. On
+ * the loop that began it. */
+void lpr_look_forget(struct lpr_look *look);
+
 struct lpr {
     imp_self *self;
+    struct lpr_looks looks;
     _Atomic(const struct lpr_conf *) conf; /* replaced by reconfigure */
     imp_metric *jobs, *refused, *aborted, *retries, *status_queries, *removed;
 };

@@ -402,11 +402,38 @@ class Queries(PrintTest):
             self.assertIn(shown, answer)
         self.assertIn("Secret plan", self.ask(b"\4hold anna\n"))
 
-    def test_a_command_makes_the_server_look_through_the_queue_a_few_times_only(self):
+    def rows_seen(self):
+        text = self.server.ctl_run("metrics")[1]
+        return next(int(line.split()[-1]) for line in text.splitlines() if "view_rows_total" in line
+                    and not line.startswith("#"))
+
+    def test_a_command_looks_through_the_queue_once_for_all_numbers(self):
+        before = self.rows_seen()
         answer = self.ask(b"\3hold " + b" ".join(b"%d" % number for number in range(60)) + b"\n")
-        self.assertIn("only 4", answer)
-        self.assertNotIn("1st", answer)  # number 11 is behind those
-        self.assertIn("1st", self.ask(b"\3hold 11 1 2 3\n"))
+        self.assertIn("1st", answer)
+        self.assertIn("2nd", answer)
+        self.assertEqual(self.rows_seen() - before, 2)
+
+    def test_a_command_is_answered_for_a_few_names_only(self):
+        answer = self.ask(b"\3hold " + b" ".join(b"user%d" % number for number in range(4)) +
+                          b" anna\n")
+        self.assertIn("only 4 names", answer)
+        self.assertNotIn("1st", answer)  # anna is behind those
+
+    def test_many_questions_at_one_time_wait_or_are_told_to_come_again(self):
+        clients = [LpdClient(self.port) for _ in range(200)]
+        for client in clients:
+            self.addCleanup(client.socket.close)
+        for number, client in enumerate(clients):
+            client.send(b"\5hold anna 77\n" if number % 2 else b"\3hold anna\n")
+        answers = [client.read_all().decode() for client in clients]
+        answered = 0
+        for number, answer in enumerate(answers):
+            if "busy, try again later" not in answer:
+                self.assertIn("no job" if number % 2 else "Secret plan", answer)
+                answered += 1
+        self.assertGreaterEqual(answered, 65)  # one looks, 64 wait
+        self.assertIn("Secret plan", self.ask(b"\3hold anna\n"))
 
     def test_who_leaves_before_the_answer_leaves_nothing_behind(self):
         for _ in range(50):
