@@ -158,16 +158,17 @@ static imp_status ask_door(struct intake *intake, const imp_intake_options *opti
         refuse(jobs, JOBS_REFUSED_LIMIT, IMP_LIMIT, options);
         return imp_error_set(error, IMP_LIMIT, "queue %s is full", intake->queue.name);
     }
+    spool_space(jobs->spool, &space);
+    if (space.free_bytes == 0 || expected > space.free_bytes) {
+        refuse(jobs, JOBS_REFUSED_SPACE, IMP_NO_SPACE, options);
+        return imp_error_set(error, IMP_NO_SPACE, "there is no space for this job");
+    }
+    /* The rate last: what is refused for another reason takes nothing of it. */
     if (rate != 0 && options->address != NULL && options->address[0] != '\0' &&
         !rates_allow(jobs->rates, options->address, rate, imp_ticks())) {
         refuse(jobs, JOBS_REFUSED_RATE, IMP_LIMIT, options);
         return imp_error_set(error, IMP_LIMIT, "more than %llu jobs a minute from one address",
                              (unsigned long long)rate);
-    }
-    spool_space(jobs->spool, &space);
-    if (space.free_bytes == 0 || expected > space.free_bytes) {
-        refuse(jobs, JOBS_REFUSED_SPACE, IMP_NO_SPACE, options);
-        return imp_error_set(error, IMP_NO_SPACE, "there is no space for this job");
     }
     return IMP_OK;
 }

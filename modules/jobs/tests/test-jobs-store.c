@@ -118,6 +118,17 @@ static void the_door_refuses_before_the_document(void **state)
     assert_int_equal(fixture_submit(&fx, &submit).status, IMP_LIMIT);
     atomic_store(&fx.jobs->settings.source_rate, 2);
     submit.queue = "hold";
+    submit.address = "192.0.2.77";
+    imp_intake *intake = NULL;
+    imp_error error = {0};
+    imp_intake_options too_large = {.size = sizeof too_large,
+                                    .queue = "hold",
+                                    .address = submit.address,
+                                    .expected_size = INT64_MAX};
+    for (int i = 0; i < 3; i++) /* who waits for room takes nothing of the rate */
+        assert_int_equal(
+            fixture_service()->intake_begin(fx.self, fx.self, &too_large, &intake, &error),
+            IMP_NO_SPACE);
     assert_int_equal(fixture_submit(&fx, &submit).status, IMP_OK);
     assert_int_equal(fixture_submit(&fx, &submit).status, IMP_OK);
     assert_int_equal(fixture_submit(&fx, &submit).status, IMP_LIMIT);
