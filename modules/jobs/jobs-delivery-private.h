@@ -85,6 +85,7 @@ struct delivery {
     bool is_end_committed;      /* of a lost one: only its transport's finish is awaited */
     bool is_given_back;         /* the transport has finished a lost one */
     struct delivery *next_lost;
+    struct delivery **held_link, *next_held; /* in jobs->deliveries_held */
     imp_timer *evidence_timer, *transport_timer;
     imp_timer *stop_timer; /* the transport was asked to stop */
     char transport[32];
@@ -107,6 +108,9 @@ void delivery_start(struct delivery *delivery);
 /* Commits the end and the next claim; the delivery is gone after it. */
 void delivery_commit_end(struct delivery *delivery);
 void delivery_free(struct delivery *delivery);
+/* Whether a delivery of this id is here and its end not yet committed, whatever the store says of its
+ * lease. Any thread. */
+bool delivery_is_held(struct jobs *jobs, imp_id id);
 /* Commits an event in the middle of a delivery (sent, trouble, trouble over). */
 void delivery_commit_event(struct delivery *delivery, enum job_event event);
 /* Asks the transport to give up; false when it can't. */

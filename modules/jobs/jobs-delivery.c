@@ -134,8 +134,40 @@ void delivery_free_lines(struct jobs *jobs)
 
 /* ---- starting one ---- */
 
+static void hold(struct delivery *delivery)
+{
+    struct jobs *jobs = delivery->jobs;
+    pthread_mutex_lock(&jobs->held_lock);
+    delivery->next_held = jobs->deliveries_held;
+    delivery->held_link = &jobs->deliveries_held;
+    if (delivery->next_held != NULL)
+        delivery->next_held->held_link = &delivery->next_held;
+    jobs->deliveries_held = delivery;
+    pthread_mutex_unlock(&jobs->held_lock);
+}
+
+static void let_go(struct delivery *delivery)
+{
+    pthread_mutex_lock(&delivery->jobs->held_lock);
+    *delivery->held_link = delivery->next_held;
+    if (delivery->next_held != NULL)
+        delivery->next_held->held_link = delivery->held_link;
+    pthread_mutex_unlock(&delivery->jobs->held_lock);
+}
+
+bool delivery_is_held(struct jobs *jobs, imp_id id)
+{
+    pthread_mutex_lock(&jobs->held_lock);
+    const struct delivery *delivery = jobs->deliveries_held;
+    while (delivery != NULL && !record_id_is(delivery->record->id, id))
+        delivery = delivery->next_held;
+    pthread_mutex_unlock(&jobs->held_lock);
+    return delivery != NULL;
+}
+
 void delivery_free(struct delivery *delivery)
 {
+    let_go(delivery);
     spool_reader_close(delivery->reader);
     imp_timer_cancel(delivery->evidence_timer);
     imp_timer_cancel(delivery->stop_timer);
@@ -388,6 +420,7 @@ void line_claimed(struct device_line *line, struct claim *claim)
     *claim = (struct claim){0};
     delivery->reading = UINT32_MAX;
     line->running = delivery;
+    hold(delivery);
     delivery->word = imp_sent_begin(imp_id_of_field(delivery->record->id));
     delivery->last_sign = imp_ticks();
     imp_status status = load(delivery, &delivery->error);

@@ -104,6 +104,7 @@ struct jobs_bad {
 struct jobs_rates;       /* jobs-rate.c */
 struct jobs_submissions; /* jobs-submission.c */
 struct device_line;      /* jobs-delivery.c */
+struct delivery;
 
 struct jobs {
     imp_self *self;
@@ -116,7 +117,9 @@ struct jobs {
     uint64_t run; /* names this run of the server; the same in all generations of one process */
     int64_t started_ticks;
     _Atomic bool is_draining;
-    uint32_t view_looks; /* VIEW_LOOKS_MAX; tests have less patience */
+    pthread_mutex_t held_lock;
+    struct delivery *deliveries_held; /* by this generation; see delivery_is_held */
+    uint32_t view_looks;              /* VIEW_LOOKS_MAX; tests have less patience */
 
     uint32_t loop_count;
     struct device_line **lines; /* one list a loop, touched on that loop only */

@@ -40,7 +40,9 @@ static bool note_device(struct recovery *recovery, const uint8_t *device)
 static bool is_abandoned(const struct recovery *recovery, const Delivery *record)
 {
     if (recovery->lapsed_before != 0)
-        return record->lease_end < recovery->lapsed_before;
+        /* What is held here may have ended well, and only found no room in the store for that yet. */
+        return record->lease_end < recovery->lapsed_before &&
+               !delivery_is_held(recovery->jobs, imp_id_of_field(record->id));
     return record->run !=
            recovery->jobs->run; /* else another generation of this process is at it */
 }

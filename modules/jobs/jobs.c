@@ -289,6 +289,7 @@ static void jobs_free(struct jobs *jobs)
     delivery_free_lines(jobs);
     submissions_free(jobs->submissions);
     rates_free(jobs->rates);
+    pthread_mutex_destroy(&jobs->held_lock);
     free(jobs);
 }
 
@@ -313,6 +314,7 @@ static imp_status jobs_start(imp_self *self, const void *block, void **instance,
     jobs->started_ticks = imp_ticks();
     jobs->loop_count = imp_loop_count();
     jobs->view_looks = VIEW_LOOKS_MAX;
+    pthread_mutex_init(&jobs->held_lock, NULL);
     copy_settings(&jobs->settings, conf);
     jobs->lines = calloc(jobs->loop_count, sizeof(struct device_line *));
     jobs->submissions = submissions_new();

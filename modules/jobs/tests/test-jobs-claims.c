@@ -12,6 +12,7 @@
 #include "core/log.h"
 #include "core/loop.h"
 #include "core/time.h"
+#include "modules/jobs/jobs-delivery.h"
 #include "modules/jobs/jobs-line.h"
 #include "modules/jobs/jobs-record.h"
 #include "modules/jobs/spool-private.h"
@@ -624,6 +625,44 @@ static void a_claim_that_nobody_holds_lapses(void **state)
     assert_int_equal(fixture_count(&fx, fx.jobs->tables.line), 0);
 }
 
+static bool is_lapse_over;
+
+static void lapse_is_over(struct jobs *jobs)
+{
+    (void)jobs;
+    is_lapse_over = true;
+}
+
+static imp_status end_lease_tx(imp_tx *tx, void *arg, imp_error *error)
+{
+    imp_status status;
+    (void)error;
+    Job *job = job_load_sequence(fx.jobs, tx, *(const uint64_t *)arg, &status);
+    Delivery *record = job == NULL ? NULL : job_load_delivery(fx.jobs, tx, job, &status);
+    if (record == NULL)
+        return status;
+    record->lease_end = 1;
+    return delivery_save_tx(fx.jobs, tx, record);
+}
+
+/* Its renewals, as its end, may have found no room in the store. */
+static void a_claim_that_is_held_here_does_not_lapse(void **state)
+{
+    (void)state;
+    imp_error error = {0};
+    time_freeze_for_test(imp_now(), imp_ticks());
+    imp_id job = held_and_released();
+    uint64_t sequence = fixture_sequence(&fx, job);
+    imp_delivery_first_byte(fx.deliveries[0]);
+    assert_int_equal(imp_store_write_sync(fx.self, end_lease_tx, &sequence, &error), IMP_OK);
+    is_lapse_over = false;
+    assert_true(delivery_end_lapsed(fx.jobs, imp_now(), lapse_is_over));
+    fixture_until(is_lapse_over);
+    assert_int_equal(fixture_situation(&fx, job), JOB_SENDING);
+    end(0, IMP_DELIVERY_CONFIRMED);
+    assert_int_equal(fixture_situation(&fx, job), JOB_CONFIRMED);
+}
+
 static void a_step_of_the_clock_takes_no_claim(void **state)
 {
     (void)state;
@@ -668,6 +707,7 @@ int main(void)
         TEST(a_hook_that_hangs_holds_up_no_direct_queue),
         TEST(what_a_module_says_to_a_person_is_in_no_log),
         TEST(a_claim_that_nobody_holds_lapses),
+        TEST(a_claim_that_is_held_here_does_not_lapse),
         TEST(a_step_of_the_clock_takes_no_claim),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
