@@ -202,6 +202,7 @@ static void sweep_end(struct sweep *sweep, imp_status status, const imp_error *e
     if (sweep->done != NULL)
         sweep->done(status, error, sweep->arg);
     jobs->is_sweeping = false;
+    imp_metric_add(jobs->metrics.sweeps, 1);
     imp_unpin(jobs->self, "sweep");
     free(sweep);
 }

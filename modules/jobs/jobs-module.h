@@ -87,7 +87,7 @@ enum jobs_refusal {
 struct jobs_metrics {
     imp_metric *received, *received_bytes, *quarantined, *retries_seen, *held;
     imp_metric *deliveries, *delivered, *delivered_bytes, *failed, *uncertain;
-    imp_metric *expired, *canceled, *sweeping, *bad_rows, *view_rows;
+    imp_metric *expired, *canceled, *sweeping, *bad_rows, *view_rows, *sweeps;
     imp_metric *refused[JOBS_REFUSAL_COUNT];
 };
 

@@ -201,6 +201,7 @@ static void register_metrics(struct jobs *jobs)
          "Rows that could not be used and were set aside"},
         {&metrics->view_rows, IMP_METRIC_COUNTER, "view_rows_total",
          "Jobs read for listings, shown or not"},
+        {&metrics->sweeps, IMP_METRIC_COUNTER, "sweeps_total", "Looks for jobs that are due"},
         {&metrics->sweeping, IMP_METRIC_GAUGE, "sweeping",
          "1: expiry runs; 0: stopped because of the clock"},
     };

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whose an LPD job is, who may know, when a second submission is the same job, and what is too much."""
+import re
 import socket
 import unittest
 
+from harness.deadline import Deadline
 from harness.lpd import LpdClient, Refused, control_text, submit
 from harness.site import USER, PrintTest
 
@@ -127,7 +129,15 @@ class Retries(LprTest):
     def count(self):
         return len(self.jobs(self.server))
 
+    def wait_first_sweep(self):
+        """It takes with it what was acknowledged, and must not come between a job and the crash."""
+        deadline = Deadline(10, "the first sweep")
+        swept = re.compile(r"^imprimatur_jobs_sweeps_total [1-9]", re.M)
+        while not swept.search(self.server.ctl_run("metrics")[1]):
+            deadline.pause()
+
     def test_a_retry_after_a_crash_is_the_same_job(self):
+        self.wait_first_sweep()
         submit(self.port, b"content", number=7)
         self.crash()
         submit(self.port, b"content", number=7)
