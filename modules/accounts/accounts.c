@@ -158,7 +158,7 @@ static imp_status accounts_open(struct accounts *accounts, imp_error *error)
     accounts->failures = imp_table_open(self, "failures");
     if (accounts->user == NULL || accounts->name == NULL || accounts->card == NULL ||
         accounts->session == NULL || accounts->failures == NULL)
-        return imp_error_set(error, IMP_IO, "the tables of module accounts do not open");
+        return imp_error_set(error, IMP_NOT_FOUND, "the tables of module accounts do not open");
     accounts->logins =
         imp_metric_register(self, IMP_METRIC_COUNTER, "logins_total", NULL, "successful log-ins");
     accounts->refusals = imp_metric_register(self, IMP_METRIC_COUNTER, "login_refusals_total", NULL,

@@ -249,7 +249,7 @@ static imp_status audit_start(imp_self *self, const void *conf, void **instance,
     imp_status status = IMP_OK;
     if (audit->chain.event == NULL || audit->chain.head == NULL ||
         audit->chain.checkpoint == NULL || audit->address == NULL || audit->address_use == NULL)
-        status = imp_error_set(error, IMP_IO, "the tables of module audit do not open");
+        status = imp_error_set(error, IMP_NOT_FOUND, "the tables of module audit do not open");
     if (status == IMP_OK)
         status = look_for_rollback(audit, error);
     if (status == IMP_OK)

@@ -86,7 +86,7 @@ static imp_status devices_start(imp_self *self, const void *conf, void **instanc
     imp_status status = IMP_OK;
     if (devices->device == NULL || devices->name == NULL || devices->range == NULL ||
         devices->length == NULL)
-        status = imp_error_set(error, IMP_IO, "the tables of module devices do not open");
+        status = imp_error_set(error, IMP_NOT_FOUND, "the tables of module devices do not open");
     if (status == IMP_OK)
         status = devices_verbs_add(devices, error);
     if (status != IMP_OK) {

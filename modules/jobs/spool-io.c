@@ -14,12 +14,43 @@ const struct spool_io spool_io_system = {
     .fallocate = fallocate,
 };
 
-imp_status spool_io_failed(imp_error *error, int error_number, const char *what)
+/* What the administrator has to mend stays until then, where an error of the disk may pass: the server
+ * starts again and again for the one, and says the other once. */
+static imp_status status_of(int error_number)
+{
+    switch (error_number) {
+    case ENOSPC:
+    case EDQUOT: return IMP_NO_SPACE;
+    case EACCES:
+    case EPERM:
+    case EROFS: return IMP_DENIED;
+    case ENOENT:
+    case ENOTDIR:
+    case EISDIR:
+    case ELOOP:
+    case ENAMETOOLONG: return IMP_INVALID;
+    default: return IMP_IO;
+    }
+}
+
+static imp_status fail_with(imp_error *error, imp_status status, int error_number, const char *what)
 {
     char text[128];
-    const char *reason = strerror_r(error_number, text, sizeof text);
-    bool is_full = error_number == ENOSPC || error_number == EDQUOT;
-    return imp_error_set(error, is_full ? IMP_NO_SPACE : IMP_IO, "%s: %s", what, reason);
+    return imp_error_set(error, status, "%s: %s", what,
+                         strerror_r(error_number, text, sizeof text));
+}
+
+imp_status spool_io_failed(imp_error *error, int error_number, const char *what)
+{
+    return fail_with(error, status_of(error_number), error_number, what);
+}
+
+/* The same for a descriptor that was opened well: no setting is wrong, even where a file system that
+ * met an error became read-only. */
+static imp_status open_file_failed(imp_error *error, int error_number, const char *what)
+{
+    imp_status status = status_of(error_number) == IMP_NO_SPACE ? IMP_NO_SPACE : IMP_IO;
+    return fail_with(error, status, error_number, what);
 }
 
 /* True when the descriptor was one for direct I/O and is none any more. */
@@ -39,7 +70,7 @@ imp_status spool_io_write(const struct spool_io *io, int fd, const void *data, s
         if (written < 0 && (errno == EINTR || (errno == EINVAL && io_leave_direct(fd))))
             continue;
         if (written <= 0)
-            return spool_io_failed(error, written == 0 ? ENOSPC : errno, what);
+            return open_file_failed(error, written == 0 ? ENOSPC : errno, what);
         from += written;
         length -= (size_t)written;
         offset += (uint64_t)written;
@@ -58,7 +89,7 @@ imp_status spool_io_read(const struct spool_io *io, int fd, void *data, size_t l
         if (count < 0 && (errno == EINTR || (errno == EINVAL && io_leave_direct(fd))))
             continue;
         if (count < 0)
-            return spool_io_failed(error, errno, what);
+            return open_file_failed(error, errno, what);
         if (count == 0)
             break;
         *got += (size_t)count;
@@ -70,7 +101,7 @@ imp_status spool_io_sync(const struct spool_io *io, int fd, const char *what, im
 {
     while (io->fdatasync(fd) != 0)
         if (errno != EINTR)
-            return spool_io_failed(error, errno, what);
+            return open_file_failed(error, errno, what);
     return IMP_OK;
 }
 
@@ -81,7 +112,7 @@ imp_status spool_io_reserve(const struct spool_io *io, int fd, uint64_t offset, 
         if (errno == EOPNOTSUPP || errno == ENOSYS)
             return IMP_OK;
         if (errno != EINTR)
-            return spool_io_failed(error, errno, what);
+            return open_file_failed(error, errno, what);
     }
     return IMP_OK;
 }
@@ -93,7 +124,7 @@ imp_status spool_io_sync_folder(const char *path, imp_error *error)
     if (fd == -1)
         return spool_io_failed(error, errno, path);
     if (fsync(fd) != 0)
-        status = spool_io_failed(error, errno, path);
+        status = open_file_failed(error, errno, path);
     close(fd);
     return status;
 }

@@ -18,7 +18,8 @@ struct spool_io {
 
 extern const struct spool_io spool_io_system;
 
-/* IMP_NO_SPACE or IMP_IO by errno, with a sentence. */
+/* What a file that can't be opened, made or renamed means, with a sentence: IMP_NO_SPACE; IMP_DENIED or
+ * IMP_INVALID where the path or its rights are wrong, which no new try mends; else IMP_IO. */
 imp_status spool_io_failed(imp_error *error, int error_number, const char *what);
 /* Writes all of it, over short writes and signals. A file system that refuses direct I/O at this
  * alignment gets the rest through its cache. */

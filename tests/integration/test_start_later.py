@@ -5,6 +5,7 @@ import shutil
 
 from harness import ServerTest
 from harness.deadline import Deadline
+from harness.site import PrintTest
 
 
 class StartLater(ServerTest):
@@ -66,4 +67,14 @@ class StartLater(ServerTest):
         server = self.with_modules(("t-clock", "t-watch"), t_clock={"start": "no-space"})
         server.launch()
         server.wait_log("server.waits")
+        server.stop()
+
+
+class WrongSetting(PrintTest):
+    def test_a_wrong_setting_is_not_taken_for_a_disk_that_fails(self):
+        server = self.print_server(start=False, modules={"jobs": {"key_pool": "/nonexistent/pool"}})
+        server.start()
+        line = server.wait_log("module.failed", module="jobs")
+        self.assertIn("/nonexistent/pool", line.text)
+        self.assertEqual(server.log.find("server.waits"), [])
         server.stop()

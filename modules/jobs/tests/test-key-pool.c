@@ -265,6 +265,31 @@ static void a_disk_that_refuses_gives_out_no_slot(void **state)
     assert_true(calls > 4);
 }
 
+static void a_wrong_path_is_no_failing_disk(void **state)
+{
+    struct key_pool pool;
+    char wrong[600];
+    (void)state;
+    snprintf(wrong, sizeof wrong, "%s/missing/pool", folder);
+    assert_int_equal(key_pool_open(&spool_io_system, wrong, store_a, mac_key, &pool, NULL),
+                     IMP_INVALID);
+    assert_int_equal(key_pool_open(&spool_io_system, folder, store_a, mac_key, &pool, NULL),
+                     IMP_INVALID);
+    snprintf(wrong, sizeof wrong, "%s/%0500d", folder, 0);
+    assert_int_equal(key_pool_open(&spool_io_system, wrong, store_a, mac_key, &pool, NULL),
+                     IMP_INVALID);
+    assert_int_equal(symlink("nowhere", path), 0);
+    assert_int_equal(key_pool_open(&spool_io_system, path, store_a, mac_key, &pool, NULL),
+                     IMP_INVALID);
+    const struct {
+        int number;
+        imp_status status;
+    } errors[] = {{EACCES, IMP_DENIED}, {EPERM, IMP_DENIED},    {EROFS, IMP_DENIED},
+                  {EIO, IMP_IO},        {ENOSPC, IMP_NO_SPACE}, {EMFILE, IMP_IO}};
+    for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++)
+        assert_int_equal(spool_io_failed(NULL, errors[i].number, path), errors[i].status);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -277,6 +302,7 @@ int main(void)
         IN_FOLDER(another_store_gets_new_secrets),
         IN_FOLDER(foreign_files_are_refused_and_kept),
         IN_FOLDER(a_disk_that_refuses_gives_out_no_slot),
+        IN_FOLDER(a_wrong_path_is_no_failing_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
