@@ -267,6 +267,15 @@ static void server_waits(struct supervisor *supervisor)
             supervisor->refusal);
 }
 
+/* The service manager's own limit counts from the first server's start, and would end us in the middle
+ * of waiting: another server is due, and has its time to become ready. */
+static void start_limit_extend(const struct supervisor *supervisor)
+{
+    if (!supervisor->was_ready)
+        notify_send(&supervisor->notify, "EXTEND_TIMEOUT_USEC=%" PRId64,
+                    supervisor->core->restart_delay_max + START_LIMIT_US);
+}
+
 static void link_serve(struct supervisor *supervisor);
 
 static void server_ended(struct supervisor *supervisor, int wait_status)
@@ -297,6 +306,7 @@ static void server_ended(struct supervisor *supervisor, int wait_status)
     restart_after_death(&supervisor->server.restart, imp_ticks(),
                         supervisor->core->restart_delay_max);
     if (is_later) {
+        start_limit_extend(supervisor);
         server_waits(supervisor);
         return;
     }
@@ -309,6 +319,7 @@ static void server_ended(struct supervisor *supervisor, int wait_status)
         supervisor->is_over = true;
         return;
     }
+    start_limit_extend(supervisor);
     notify_send(&supervisor->notify, "STATUS=the server died and is started again");
 }
 

@@ -36,8 +36,11 @@ class StartLater(ServerTest):
         self.assertEqual(server.log.find("server.ready"), [])
         self.assertEqual(server.log.find("module.failed"), [])  # one line a start is enough
         self.assertEqual(server.log.find("server.crashed"), [])
+        # The service manager's patience is asked for each time: 200 ms, and a server's time to start.
+        self.assertTrue(server.notify.wait("EXTEND_TIMEOUT_USEC=900200000", server.process, count=7))
         server.set_module("t-clock", {})
         server.wait_ready(1)
+        asked = server.notify.count("EXTEND_TIMEOUT_USEC=900200000")
         self.assertEqual(len(server.log.find("server.waits")), 1)
         refused = server.log.find("server.refused")
         self.assertEqual({line.fields["reason"] for line in refused}, {line.fields["reason"]})
@@ -48,6 +51,8 @@ class StartLater(ServerTest):
         server.wait_log("server.waits", count=2)
         server.set_module("t-clock", {})
         server.wait_ready(2)
+        # One that was ready is under no limit any more.
+        self.assertEqual(server.notify.count("EXTEND_TIMEOUT_USEC=900200000"), asked)
         server.stop()
 
     def test_a_service_without_space_is_tried_until_there_is_some(self):
