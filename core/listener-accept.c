@@ -29,7 +29,9 @@ struct connection {
     struct listener_source *source;
     struct loop_post post; /* on its way to another loop */
     int fd;
-    bool is_told; /* its module has taken it, or why not was counted */
+    bool is_told;     /* its module has taken it, or why not was counted */
+    bool has_telling; /* one of LISTENER_TOLD_MAX */
+    bool has_left;    /* it counts no more, though its descriptor is open */
     struct sockaddr_storage peer;
 };
 
@@ -108,12 +110,22 @@ static void refuse(const struct listener *listener, enum listener_refusal reason
 
 /* ---- one connection ---- */
 
-static void connection_end(struct connection *connection)
+/* Its place is free for another. Idempotent. */
+static void connection_leave(struct connection *connection)
 {
+    if (connection->has_left)
+        return;
+    connection->has_left = true;
     listener_source_leave(connection->source);
+    connection->source = NULL;
     atomic_fetch_sub_explicit(&connection->listener->connections, 1, memory_order_relaxed);
     atomic_fetch_sub_explicit(&state.connections, 1, memory_order_relaxed);
     imp_metric_add(state.gauge, -1);
+}
+
+static void connection_end(struct connection *connection)
+{
+    connection_leave(connection);
     listener_drop(connection->listener);
     free(connection);
 }
@@ -123,28 +135,41 @@ static struct listener_part *part_here(struct listener *listener)
     return &listener->parts[imp_loop_index(imp_loop_current())];
 }
 
-static void telling_over(imp_stream *stream, void *arg)
+/* A flood must not make us keep more than a few of those whom we don't want. */
+static bool telling_begin(void)
 {
-    (void)stream;
-    (void)arg;
+    if (atomic_fetch_add_explicit(&state.told, 1, memory_order_relaxed) < LISTENER_TOLD_MAX)
+        return true;
+    atomic_fetch_sub_explicit(&state.told, 1, memory_order_relaxed);
+    return false;
+}
+
+static void telling_end(void)
+{
     atomic_fetch_sub_explicit(&state.told, 1, memory_order_relaxed);
 }
 
-/* Says the module's word for "not now" and closes, or just closes: a flood must not make us keep more
- * than a few of those whom we don't want. Plain text only: a TLS handshake for a refusal would cost
- * more than the connection. */
+static void telling_released(imp_stream *stream, void *arg)
+{
+    (void)stream;
+    (void)arg;
+    telling_end();
+}
+
+/* Says the module's word for "not now" and closes, or just closes. Plain text only: a TLS handshake for
+ * a refusal would cost more than the connection. */
 static void socket_refuse(const struct listener_view *view, int fd,
                           const struct sockaddr_storage *peer)
 {
-    const struct stream_opening opening = {.released = telling_over};
-    if (view != NULL && view->refusal_length > 0 && view->tls != CONFIG_TLS_IMPLICIT) {
-        uint32_t before = atomic_fetch_add_explicit(&state.told, 1, memory_order_relaxed);
-        imp_stream *stream = before < LISTENER_TOLD_MAX ? stream_accept(fd, peer, &opening) : NULL;
+    const struct stream_opening opening = {.released = telling_released};
+    if (view != NULL && view->refusal_length > 0 && view->tls != CONFIG_TLS_IMPLICIT &&
+        telling_begin()) {
+        imp_stream *stream = stream_accept(fd, peer, &opening);
         if (stream != NULL) {
             stream_refuse(stream, (imp_bytes){view->refusal, view->refusal_length});
             return;
         }
-        atomic_fetch_sub_explicit(&state.told, 1, memory_order_relaxed);
+        telling_end();
     }
     close(fd);
 }
@@ -156,7 +181,8 @@ static void connection_refuse(struct connection *connection, enum listener_refus
     connection_end(connection);
 }
 
-/* The same for one that is a stream already; returns `status`. */
+/* The same for one that is a stream already; returns `status`, by which a stream that is not told
+ * ends at once. */
 static imp_status stream_refuse_by(imp_stream *stream, struct connection *connection,
                                    const struct listener_view *view, enum listener_refusal reason,
                                    imp_status status)
@@ -165,8 +191,13 @@ static imp_status stream_refuse_by(imp_stream *stream, struct connection *connec
         view != NULL && (view->tls != CONFIG_TLS_IMPLICIT || imp_stream_is_tls(stream));
     connection->is_told = true;
     refuse(connection->listener, reason);
-    if (is_readable && reason != LISTENER_REFUSED_NETWORK)
+    /* While it is told it counts among those who are, and keeps no other's place. */
+    connection_leave(connection);
+    if (is_readable && view->refusal_length > 0 && reason != LISTENER_REFUSED_NETWORK &&
+        telling_begin()) {
+        connection->has_telling = true;
         stream_refuse(stream, (imp_bytes){view->refusal, view->refusal_length});
+    }
     return status;
 }
 
@@ -227,6 +258,8 @@ static void connection_released(imp_stream *stream, void *arg)
     (void)stream;
     if (!connection->is_told)
         refuse(connection->listener, LISTENER_REFUSED_OPENING);
+    if (connection->has_telling)
+        telling_end();
     connection_end(connection);
 }
 

@@ -601,6 +601,46 @@ static void only_proxies_are_believed_and_allow_is_about_their_clients(void **st
     expect_refused(fd);
 }
 
+static void who_is_refused_behind_a_proxy_keeps_no_place(void **state)
+{
+    static const char words[] = "421 not now\r\n",
+                      header[] = "PROXY TCP4 192.0.2.7 198.51.100.1 51234 515\r\n",
+                      other[] = "PROXY TCP4 192.0.2.8 198.51.100.1 51234 515\r\n";
+    int many[LISTENER_TOLD_MAX + 4], told = 0;
+    imp_error error;
+    (void)state;
+    assert_int_equal(imp_listen_refusal(self, words, sizeof words - 1, &error), IMP_OK);
+    expect_proxies();
+    add();
+    publish();
+    limits.connections_max = 3;
+    limits.connections_per_source_max = 1;
+    listener_set_limits(&limits);
+    int fd = dial_with(header, sizeof header - 1);
+    expect_echo(fd);
+    /* One after the other, and each stays: those who are told are few, and the others are cut. */
+    for (size_t i = 0; i < sizeof many / sizeof many[0]; i++) {
+        char byte;
+        ssize_t count = -1;
+        many[i] = dial_with(header, sizeof header - 1);
+        TURN_UNTIL((count = recv(many[i], &byte, 1, MSG_DONTWAIT)) >= 0 || errno == ECONNRESET);
+        told += count == 1;
+        assert_int_equal(listener_connections(), 1);
+    }
+    assert_int_equal(told, LISTENER_TOLD_MAX);
+    int second_one = dial_with(other, sizeof other - 1);
+    expect_echo(second_one);
+    assert_int_equal(first.accepted, 2);
+    for (size_t i = 0; i < sizeof many / sizeof many[0]; i++)
+        close(many[i]);
+    turn_idle();
+    /* Whoever is done with makes room for others to be told. */
+    expect_told(dial_with(header, sizeof header - 1), words);
+    close(fd);
+    close(second_one);
+    TURN_UNTIL(listener_connections() == 0);
+}
+
 static void the_proxy_header_tells_the_client(void **state)
 {
     static const char v1[] = "PROXY TCP4 192.0.2.7 198.51.100.1 51234 515\r\nhi";
@@ -783,6 +823,7 @@ int main(void)
         TEST(whoever_is_refused_at_a_bound_is_told_so),
         TEST(each_reason_is_logged_once_an_interval),
         TEST(only_proxies_are_believed_and_allow_is_about_their_clients),
+        TEST(who_is_refused_behind_a_proxy_keeps_no_place),
         TEST(the_proxy_header_tells_the_client),
         TEST(a_silent_proxy_is_cut),
         THREADS(connections_are_spread_over_the_loops),
