@@ -62,6 +62,17 @@ static imp_status check_subject(const struct config_subject *subject, imp_error 
     return IMP_OK;
 }
 
+/* The address that a listener of a running module has; NULL: it was not there at the start. Files that
+ * were taken away and came back are no change, and what runs has its sockets from the start. */
+static const char *address_now(const struct config_listener *before,
+                               const struct config_listener *listener)
+{
+    struct imp_self *self = module_find(listener->module);
+    if (before != NULL)
+        return before->address_text;
+    return self == NULL ? NULL : imp_listener_setting(self, listener->name, "address");
+}
+
 /* Sockets are bound at the start; what a listener's settings say beside that may change. */
 static imp_status check_listeners(const struct config *next, imp_error *error)
 {
@@ -73,7 +84,8 @@ static imp_status check_listeners(const struct config *next, imp_error *error)
             config_listener_find(old, listener->module, listener->name);
         if (module_find(listener->module) == NULL)
             continue; /* not running: at the next start */
-        if (before == NULL || strcmp(before->address_text, listener->address_text) != 0)
+        const char *address = address_now(before, listener);
+        if (address == NULL || strcmp(address, listener->address_text) != 0)
             return imp_error_set(error, IMP_UNSUPPORTED,
                                  "nothing was changed: %s: listener %s of %s can't get another "
                                  "address while the server runs; restart it",
@@ -129,7 +141,8 @@ static void take_listeners(const struct config *next, const struct sayer *sayer)
         const struct config_listener *before =
             config_listener_find(old, listener->module, listener->name);
         imp_error error = {.status = IMP_OK};
-        if (before == NULL || config_listener_equal(before, listener))
+        if (before == NULL ? address_now(before, listener) == NULL
+                           : config_listener_equal(before, listener))
             continue;
         if (listener_table_add(listener, -1, &error) == IMP_OK)
             say(sayer, "listener %s of %s has new settings", listener->name, listener->module);
@@ -163,7 +176,11 @@ static void say_new_modules(const struct config *next, const struct sayer *sayer
 {
     for (uint32_t i = 0; i < config_module_count(next); i++) {
         const char *name = config_module_name(next, i);
-        if (!config_module_is_enabled(server.config, name))
+        if (config_module_is_enabled(server.config, name))
+            continue;
+        if (module_find(name) != NULL)
+            say(sayer, "module %s is enabled again; it runs on", name);
+        else
             say(sayer, "module %s is enabled now; it starts with the next start", name);
     }
 }

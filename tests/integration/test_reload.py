@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import threading
 
 from harness import ServerTest
@@ -66,4 +67,28 @@ class Reload(ServerTest):
         state = server.ctl("t-all", "state")
         state = state[0] if isinstance(state, list) else state
         self.assertEqual((state["greeting"], state["reconfigured"]), ("one", 0))
+        server.stop()
+
+    def test_a_module_s_file_that_was_taken_away_may_come_back(self):
+        listener = self.listen("lpd")
+        server = self.with_modules("t-all", t_all={"greeting": "one", "listen": [listener]})
+        server.start()
+        server.set_module("t-all", {"greeting": "one", "listen": [listener]}, is_enabled=False)
+        self.assertEqual(server.ctl_run("config", "reload")[0], 0)
+        # With another address it would have to listen elsewhere.
+        server.set_module("t-all", {"greeting": "one", "listen": [self.listen("lpd")]})
+        status, _, err = server.ctl_run("config", "reload")
+        self.assertNotEqual(status, 0)
+        self.assertIn("can't get another address", err)
+        # And the settings that came back are those that count.
+        server.set_module("t-all", {"greeting": "two", "listen": [{**listener, "allow": ["192.0.2.1"]}]})
+        status, out, err = server.ctl_run("config", "reload")
+        self.assertEqual(status, 0, err)
+        self.assertIn("module t-all is enabled again; it runs on", out)
+        state = server.ctl("t-all", "state")
+        state = state[0] if isinstance(state, list) else state
+        self.assertEqual(state["greeting"], "two")
+        with socket.create_connection(("127.0.0.1", server.port("t-all", "lpd")), 10) as client:
+            server.wait_log("listener.refused", module="t-all", reason="network")
+            self.assertEqual(client.recv(1), b"")
         server.stop()
