@@ -29,6 +29,7 @@ struct connection {
     struct listener_source *source;
     struct loop_post post; /* on its way to another loop */
     int fd;
+    bool is_proxied;  /* accepted as one of a proxy's, which alone may say who their client is */
     bool is_told;     /* its module has taken it, or why not was counted */
     bool has_telling; /* one of LISTENER_TOLD_MAX */
     bool has_left;    /* it counts no more, though its descriptor is open */
@@ -177,7 +178,10 @@ static void socket_refuse(const struct listener_view *view, int fd,
 static void connection_refuse(struct connection *connection, enum listener_refusal reason)
 {
     refuse(connection->listener, reason);
-    socket_refuse(part_here(connection->listener)->view, connection->fd, &connection->peer);
+    if (reason == LISTENER_REFUSED_PROXY)
+        close(connection->fd); /* as at accept */
+    else
+        socket_refuse(part_here(connection->listener)->view, connection->fd, &connection->peer);
     connection_end(connection);
 }
 
@@ -281,6 +285,13 @@ static void connection_begin(struct connection *connection)
         connection_refuse(connection, LISTENER_REFUSED_MODULE);
         return;
     }
+    /* Settings that changed on its way here: it was looked at by the old ones, and one that nobody has
+     * taken for a proxy must not be believed. */
+    if (view->proxy != connection->is_proxied ||
+        (view->proxy && !is_proxy(view, &connection->peer))) {
+        connection_refuse(connection, LISTENER_REFUSED_PROXY);
+        return;
+    }
     const struct stream_opening opening = {
         .proxy = view->proxy,
         .tls = view->tls == CONFIG_TLS_IMPLICIT,
@@ -342,6 +353,7 @@ static void connection_accepted(struct listener_part *part, int fd,
     }
     connection->fd = fd;
     connection->peer = *peer;
+    connection->is_proxied = part->view->proxy;
     connection->listener = listener;
     listener_hold(listener);
     atomic_fetch_add_explicit(&listener->connections, 1, memory_order_relaxed);

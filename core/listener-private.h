@@ -54,7 +54,7 @@ struct listener {
 
 enum listener_refusal {
     LISTENER_REFUSED_NETWORK, /* the client is not in `allow` */
-    LISTENER_REFUSED_PROXY,   /* the peer is not in `proxies` */
+    LISTENER_REFUSED_PROXY,   /* the peer is not in `proxies`, or was not when it came */
     LISTENER_REFUSED_LIMIT,   /* connections_max */
     LISTENER_REFUSED_SOURCE,  /* connections_per_source_max */
     LISTENER_REFUSED_OPENING, /* PROXY header or TLS handshake failed, or came too late */

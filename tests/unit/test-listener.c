@@ -8,6 +8,7 @@
 #include "core/listener.h"
 #include "core/log.h"
 
+#include <semaphore.h>
 #include <stdio.h>
 #include <sys/resource.h>
 
@@ -144,6 +145,18 @@ static int threads_up(void **state)
     (void)state;
     self = self_new_for_test("tester");
     assert_int_equal(loop_setup(3, &error), IMP_OK);
+    assert_int_equal(loop_start(&error), IMP_OK);
+    common_up();
+    return 0;
+}
+
+/* Loops that accept nothing themselves, beside those that do. */
+static int many_threads_up(void **state)
+{
+    imp_error error;
+    (void)state;
+    self = self_new_for_test("tester");
+    assert_int_equal(loop_setup(LISTENER_LOOPS_MAX + 1, &error), IMP_OK);
     assert_int_equal(loop_start(&error), IMP_OK);
     common_up();
     return 0;
@@ -725,6 +738,81 @@ static void connections_are_spread_over_the_loops(void **state)
     TURN_UNTIL(first.closed == CLIENTS && listener_connections() == 0);
 }
 
+/* A loop that waits between taking its posts and looking at its sockets. */
+struct held_loop {
+    struct loop_timer timer; /* first: its address is the struct's */
+    sem_t *held, *may_go;
+};
+
+static void held_timer(struct loop_timer *timer)
+{
+    struct held_loop *loop = (struct held_loop *)(void *)timer;
+    sem_post(loop->held);
+    sem_wait(loop->may_go);
+}
+
+static void hold_here(void *arg)
+{
+    struct held_loop *loop = arg;
+    loop->timer.fn = held_timer;
+    assert_true(loop_timer_arm(imp_loop_current(), &loop->timer, loop_ticks(imp_loop_current())));
+}
+
+static void was_here(void *arg)
+{
+    sem_post(arg);
+}
+
+static void settings_that_change_on_a_connection_s_way_believe_nobody(void **state)
+{
+    static const char header[] = "PROXY TCP4 192.0.2.7 198.51.100.1 51234 515\r\nhi";
+    struct held_loop holds[LISTENER_LOOPS_MAX];
+    sem_t held, may_go;
+    imp_error error;
+    (void)state;
+    limits.imbalance = 0;
+    listener_set_limits(&limits);
+    add();
+    publish();
+    assert_int_equal(sem_init(&held, 0, 0), 0);
+    assert_int_equal(sem_init(&may_go, 0, 0), 0);
+    /* Those that accept are busy, and will hand on what they accept. */
+    for (uint32_t i = 0; i < LISTENER_LOOPS_MAX; i++) {
+        memset(&holds[i], 0, sizeof holds[i]);
+        holds[i].held = &held;
+        holds[i].may_go = &may_go;
+        loop_load_add(imp_loop_at(i), 10);
+        assert_int_equal(loop_post_core(imp_loop_at(i), hold_here, &holds[i]), IMP_OK);
+    }
+    for (uint32_t i = 0; i < LISTENER_LOOPS_MAX; i++)
+        sem_wait(&held);
+    int fd = dial_with(header, sizeof header - 1);
+    /* The one that gets it has the new settings first. */
+    expect_proxies();
+    assert_int_equal(listener_table_add(&config, -1, &error), IMP_OK);
+    assert_int_equal(loop_post_core(imp_loop_at(LISTENER_LOOPS_MAX), was_here, &held), IMP_OK);
+    sem_wait(&held);
+    for (uint32_t i = 0; i < LISTENER_LOOPS_MAX; i++)
+        sem_post(&may_go);
+    TURN_UNTIL(is_gone(fd));
+    assert_int_equal(first.accepted, 0);
+    close(fd);
+    TURN_UNTIL(listener_connections() == 0);
+    for (uint32_t i = 0; i < LISTENER_LOOPS_MAX; i++) {
+        loop_load_add(imp_loop_at(i), -10);
+        assert_int_equal(loop_post_core(imp_loop_at(i), was_here, &held), IMP_OK);
+        sem_wait(&held); /* so it has the new settings */
+    }
+    fd = dial_with(header, sizeof header - 1); /* from now on it is one */
+    char answer[3] = "";
+    TURN_UNTIL(recv(fd, answer, 2, MSG_DONTWAIT) == 2);
+    assert_string_equal(answer, "hi");
+    close(fd);
+    TURN_UNTIL(listener_connections() == 0);
+    sem_destroy(&held);
+    sem_destroy(&may_go);
+}
+
 static void streams_end_with_their_generation_on_all_loops(void **state)
 {
     int clients[FIRST_CLIENTS];
@@ -828,6 +916,8 @@ int main(void)
         TEST(a_silent_proxy_is_cut),
         THREADS(connections_are_spread_over_the_loops),
         THREADS(streams_end_with_their_generation_on_all_loops),
+        cmocka_unit_test_setup_teardown(settings_that_change_on_a_connection_s_way_believe_nobody,
+                                        many_threads_up, down),
         cmocka_unit_test(proxy_headers_are_read_strictly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
