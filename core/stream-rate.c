@@ -2,8 +2,8 @@
 /*
  * stream-rate.c - the least that a peer has to send while it is expected to.
  *
- * Time is counted in windows, and only time in which we wait for the peer: not while reading is paused,
- * while the input is full, or while the module expects nothing. At the end of a window the bytes that
+ * Time is counted in windows, and only time in which we wait for the peer: not before the connection
+ * stands (with STARTTLS: stands again), while reading is paused, while the input is full, or while the module expects nothing. At the end of a window the bytes that
  * came are counted, with those that the system has and we were too slow to take. The next window begins
  * anew, so a peer is cut at the latest when two windows have gone by since it became too slow.
  */

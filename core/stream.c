@@ -828,6 +828,7 @@ void stream_opened(imp_stream *stream)
     stream->phase = STREAM_OPEN;
     stream->phase_deadline = 0;
     stream->last_ticks = loop_ticks(stream->loop);
+    stream_rate_restart(stream, stream->last_ticks); /* nothing could be sent until now */
     if (stream->is_opening) {
         if (stream->opening.opened(stream, stream->opening.arg) != IMP_OK) {
             if (!stream->is_close_wanted)

@@ -646,6 +646,31 @@ static void connections_are_made_by_number_and_name(void **state)
     close(listening);
 }
 
+static void the_time_of_connecting_is_not_the_peer_s(void **state)
+{
+    int listening;
+    imp_error error;
+    imp_stream *stream;
+    (void)state;
+    time_freeze_for_test(1, IMP_SECOND);
+    struct seen *seen = test_calloc(1, sizeof *seen);
+    const imp_connect_options options = {
+        .size = sizeof options, .host = "127.0.0.1", .port = listen_somewhere(&listening)};
+    assert_int_equal(imp_stream_connect(self, &options, &seen_events, seen, &stream, &error),
+                     IMP_OK);
+    imp_stream_set_min_rate(stream, 10, 10 * IMP_SECOND);
+    imp_stream_expect(stream, true);
+    time_advance_for_test(25 * IMP_SECOND);
+    TURN_UNTIL(seen->connected);
+    pass_seconds(9);
+    assert_int_equal(seen->closed, 0);
+    pass_seconds(2);
+    assert_int_equal(seen->closed, 1);
+    assert_int_equal(seen->reason, IMP_CLOSED_TIMEOUT);
+    close(listening);
+    test_free(seen);
+}
+
 static void failing_connections_say_why(void **state)
 {
     int listening;
@@ -716,6 +741,7 @@ int main(void)
         TEST(closing_from_within_every_event_is_safe),
         TEST(the_end_of_the_generation_closes_its_streams),
         TEST(connections_are_made_by_number_and_name),
+        TEST(the_time_of_connecting_is_not_the_peer_s),
         TEST(failing_connections_say_why),
         TEST(a_stream_may_be_closed_while_its_name_is_looked_up),
     };
