@@ -7,12 +7,16 @@
 #include <imprimatur/metrics.h>
 
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* Records in one read transaction, and in what is sent at a time: no reader lives long. */
 #define PAGE_ROWS 1000
 #define LOG_INTERVAL_MS 60000
+/* Their first versions, which every module has at least. */
+#define KIND_SIZE_MIN (offsetof(imp_record_kind, row) + sizeof(((imp_record_kind *)0)->row))
+#define CHANGE_SIZE_MIN (offsetof(imp_record_change, name) + sizeof(((imp_record_change *)0)->name))
 
 /* ---- registering ---- */
 
@@ -29,6 +33,8 @@ imp_status imp_record_verbs_add(imp_self *self, const imp_record_kind *kind,
                                 const imp_verb_spec *verbs, size_t count, imp_error *error)
 {
     imp_status status = IMP_OK;
+    if (kind->size < KIND_SIZE_MIN)
+        return imp_error_set(error, IMP_INVALID, "a kind of records has the wrong size");
     if (unreadable_metric(self, kind) == NULL)
         status = imp_error_set(error, IMP_LIMIT, "out of memory");
     for (size_t i = 0; status == IMP_OK && i < count; i++)
@@ -75,19 +81,25 @@ imp_status imp_request_number(imp_request *request, const char *name, int64_t mi
 
 /* ---- changes ---- */
 
-imp_record_change *imp_record_change_begin(imp_self *self, imp_request *request,
-                                           const imp_record_kind *kind, const char *action,
-                                           size_t size)
+imp_record_change *imp_record_change_make(imp_self *self, imp_request *request,
+                                          const imp_record_kind *kind, const char *action,
+                                          size_t base_size, size_t whole)
 {
     imp_error error;
     const char *name = imp_request_value(request, kind->argument, 0);
-    imp_record_change *change = calloc(1, size);
+    if (base_size < CHANGE_SIZE_MIN || base_size > UINT32_MAX || whole < base_size) {
+        imp_error_set(&error, IMP_INVALID, "a change of records has the wrong size");
+        imp_request_finish(request, IMP_INVALID, &error);
+        return NULL;
+    }
+    imp_record_change *change = calloc(1, whole);
     if (change == NULL) {
         imp_error_set(&error, IMP_LIMIT, "out of memory");
         imp_request_finish(request, IMP_LIMIT, &error);
         return NULL;
     }
-    change->size = size;
+    change->size = (uint32_t)base_size;
+    change->whole = whole;
     change->kind = kind;
     change->self = self;
     change->request = request;
@@ -117,7 +129,7 @@ imp_record_change *imp_record_change_begin(imp_self *self, imp_request *request,
 void imp_record_change_end(imp_record_change *change, imp_status status, const imp_error *error)
 {
     imp_request_finish(change->request, status, error);
-    imp_wipe(change, change->size);
+    imp_wipe(change, change->whole);
     free(change);
 }
 

@@ -2,11 +2,14 @@
 /* sweep.c - taking rows out of a table whose time is over; see <imprimatur/sweep.h>. */
 #include <imprimatur/sweep.h>
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define SWEEP_ROWS 2000  /* looked at in one read transaction */
 #define SWEEP_ERASE 256u /* erased by one closure */
+/* The first version of a rule, which every module has at least. */
+#define RULE_SIZE_MIN (offsetof(imp_sweep_rule, arg) + sizeof(((imp_sweep_rule *)0)->arg))
 
 struct sweep {
     const imp_sweep_rule *rule;
@@ -86,8 +89,10 @@ static imp_status collect(imp_self *self, struct sweep *sweep, imp_error *error)
 
 imp_status imp_sweep(imp_self *self, const imp_sweep_rule *rule, uint64_t *erased, imp_error *error)
 {
-    struct sweep *sweep = calloc(1, sizeof *sweep);
     imp_status status = IMP_OK;
+    if (rule->size < RULE_SIZE_MIN)
+        return imp_error_set(error, IMP_INVALID, "a rule of a sweep has the wrong size");
+    struct sweep *sweep = calloc(1, sizeof *sweep);
     if (sweep == NULL)
         return imp_error_set(error, IMP_LIMIT, "out of memory");
     sweep->rule = rule;

@@ -382,6 +382,43 @@ static void test_a_record_that_does_not_read_is_left_out_said_and_counted(void *
     expect(run("thing", "show", imp_id_format(torn, text)), 1, "does not read (corrupt)");
 }
 
+static size_t tried_base, tried_whole; /* sizes that a module was built with */
+static uint8_t *tried;
+
+static void verb_try(imp_self *self, void *instance, imp_request *request)
+{
+    (void)instance;
+    imp_record_change *change =
+        imp_record_change_make(self, request, &thing_kind, "set", tried_base, tried_whole);
+    tried = (uint8_t *)change;
+    if (change == NULL)
+        return;
+    assert_int_equal(change->size, tried_base);
+    for (size_t i = tried_base; i < tried_whole; i++)
+        assert_int_equal(tried[i], 0);
+    imp_record_change_end(change, IMP_OK, NULL);
+}
+
+static void test_structs_of_other_sizes_are_filled_as_far_as_they_reach_or_refused(void **state)
+{
+    (void)state;
+    imp_error error = {0};
+    const imp_verb_spec verb = VERB("thing try", "THING", "", verb_try);
+    assert_ok(imp_record_verbs_add(fixture.self, &thing_kind, &verb, 1, &error), error);
+    tried_whole = 2 * sizeof(imp_record_change);
+    for (tried_base = offsetof(imp_record_change, name) + IMP_NAME_MAX; tried_base <= tried_whole;
+         tried_base += 8) {
+        expect(run("thing", "try", "one"), 0, "");
+        assert_non_null(tried);
+    }
+    expect(run("thing", "try", "one"), 2, "wrong size"); /* larger than what it lies in */
+    tried_base = offsetof(imp_record_change, name) + IMP_NAME_MAX - 1;
+    expect(run("thing", "try", "one"), 2, "wrong size");
+    imp_record_kind small = thing_kind;
+    small.size = offsetof(imp_record_kind, row);
+    assert_int_equal(imp_record_verbs_add(fixture.self, &small, NULL, 0, &error), IMP_INVALID);
+}
+
 static void test_a_server_that_stops_ends_a_listing(void **state)
 {
     (void)state;
@@ -406,6 +443,9 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(
             test_a_record_that_does_not_read_is_left_out_said_and_counted, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            test_structs_of_other_sizes_are_filled_as_far_as_they_reach_or_refused, set_up,
+            tear_down),
         cmocka_unit_test_setup_teardown(test_a_server_that_stops_ends_a_listing, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

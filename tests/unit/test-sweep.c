@@ -142,6 +142,17 @@ static void test_a_rule_that_fails_ends_the_sweep(void **state)
     assert_int_equal(count(rows), ROWS);
 }
 
+static void test_a_rule_of_the_wrong_size_is_refused(void **state)
+{
+    (void)state;
+    const imp_sweep_rule rule = {
+        .size = offsetof(imp_sweep_rule, arg), .table = rows, .is_over_tx = is_over_tx};
+    imp_error error = {0};
+    fill();
+    assert_int_equal(imp_sweep(fixture.self, &rule, NULL, &error), IMP_INVALID);
+    assert_int_equal(count(rows), ROWS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -151,6 +162,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_torn_row_is_asked_about_and_holds_nothing_up, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_rule_that_fails_ends_the_sweep, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_rule_of_the_wrong_size_is_refused, set_up,
+                                        tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -60,7 +60,8 @@ typedef struct imp_record_kind {
 
 /* A change on its way; what the verb's own struct begins with. */
 struct imp_record_change {
-    size_t size; /* of the whole struct */
+    uint32_t size; /* of this part, as the module knows it: the core fills no more */
+    size_t whole;  /* size of the module's struct */
     const imp_record_kind *kind;
     imp_self *self;
     imp_request *request;
@@ -72,17 +73,26 @@ struct imp_record_change {
 };
 
 /* Registers `count` verbs, and the counter of records that could not be listed
- * (records_unreadable_total{kind="NOUN"}). The first failure ends it. Control thread (in start). */
+ * (records_unreadable_total{kind="NOUN"}). The first failure ends it; IMP_INVALID for a kind that is smaller
+ * than its first version. Control thread (in start). */
 IMP_PUBLIC imp_status imp_record_verbs_add(imp_self *self, const imp_record_kind *kind,
                                            const imp_verb_spec *verbs, size_t count,
                                            imp_error *error);
 
-/* Makes a change of `size` zeroed bytes that begin with an imp_record_change, and fills that: the name
+/* What imp_record_change_begin calls; `base_size` is the module's sizeof(imp_record_change). */
+IMP_PUBLIC imp_record_change *imp_record_change_make(imp_self *self, imp_request *request,
+                                                     const imp_record_kind *kind,
+                                                     const char *action, size_t base_size,
+                                                     size_t whole);
+/* Makes a change of `whole` zeroed bytes that begin with an imp_record_change, and fills that: the name
  * is the argument `kind->argument`, checked. `action` is a constant string. NULL when the request was
  * refused, and is over. Control loop. */
-IMP_PUBLIC imp_record_change *imp_record_change_begin(imp_self *self, imp_request *request,
-                                                      const imp_record_kind *kind,
-                                                      const char *action, size_t size);
+static inline imp_record_change *imp_record_change_begin(imp_self *self, imp_request *request,
+                                                         const imp_record_kind *kind,
+                                                         const char *action, size_t whole)
+{
+    return imp_record_change_make(self, request, kind, action, sizeof(imp_record_change), whole);
+}
 /* Runs kind->change_tx in the writer (waiting for room in its queue), then ends the change; "add"
  * answers with the new record's id and name. A name that means no record is refused. Control loop. */
 IMP_PUBLIC void imp_record_change_write(imp_record_change *change);

@@ -26,7 +26,8 @@ typedef struct imp_sweep_rule {
 } imp_sweep_rule;
 
 /* Looks through the whole table and erases what is over; adds to *erased (may be NULL) what went.
- * IMP_UNAVAILABLE when the store is closing. Worker threads: it blocks. */
+ * IMP_UNAVAILABLE when the store is closing; IMP_INVALID for a rule that is smaller than its first
+ * version. Worker threads: it blocks. */
 IMP_PUBLIC imp_status imp_sweep(imp_self *self, const imp_sweep_rule *rule, uint64_t *erased,
                                 imp_error *error);
 
