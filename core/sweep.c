@@ -69,6 +69,11 @@ static imp_status collect(imp_self *self, struct sweep *sweep, imp_error *error)
         imp_bytes key = {NULL, 0}, value = {NULL, 0};
         bool is_over = false;
         status = imp_cursor_next(cursor, &key, &value);
+        if (status == IMP_NOT_FOUND) { /* the cursor's: a rule's own ends the sweep */
+            sweep->is_at_end = true;
+            status = IMP_OK;
+            break;
+        }
         if ((status != IMP_OK && status != IMP_CORRUPT) || key.data == NULL)
             break;
         if (status == IMP_CORRUPT)
@@ -81,10 +86,9 @@ static imp_status collect(imp_self *self, struct sweep *sweep, imp_error *error)
             sweep->over[sweep->count++].length = (uint16_t)key.length;
         }
     }
-    sweep->is_at_end = status == IMP_NOT_FOUND;
     imp_cursor_close(cursor);
     imp_store_read_end(tx);
-    return sweep->is_at_end ? IMP_OK : status;
+    return status;
 }
 
 imp_status imp_sweep(imp_self *self, const imp_sweep_rule *rule, uint64_t *erased, imp_error *error)

@@ -138,6 +138,8 @@ static void test_a_rule_that_fails_ends_the_sweep(void **state)
     fill();
     answers = IMP_IO;
     assert_int_equal(sweep(&erased), IMP_IO);
+    answers = IMP_NOT_FOUND; /* which is not the end of the table */
+    assert_int_equal(sweep(&erased), IMP_NOT_FOUND);
     assert_int_equal(erased, 0);
     assert_int_equal(count(rows), ROWS);
 }
