@@ -280,6 +280,10 @@ static void page_run(void *arg)
     status = imp_cursor_open(tx, table, (imp_bytes){from, from_length}, &cursor);
     for (int i = 0; status == IMP_OK && (i < PAGE_ROWS || listing->left == 0); i++) {
         imp_bytes key = {NULL, 0}, value = {NULL, 0};
+        if (imp_work_is_cancelled()) {
+            status = imp_error_set(&listing->error, IMP_UNAVAILABLE, "the server is stopping");
+            break;
+        }
         status = imp_cursor_next(cursor, &key, listing->left == 0 ? NULL : &value);
         if (status == IMP_NOT_FOUND) {
             listing->is_at_end = true;

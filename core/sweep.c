@@ -2,6 +2,8 @@
 /* sweep.c - taking rows out of a table whose time is over; see <imprimatur/sweep.h>. */
 #include <imprimatur/sweep.h>
 
+#include <imprimatur/loop.h>
+
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,6 +103,10 @@ imp_status imp_sweep(imp_self *self, const imp_sweep_rule *rule, uint64_t *erase
         return imp_error_set(error, IMP_LIMIT, "out of memory");
     sweep->rule = rule;
     while (status == IMP_OK && !sweep->is_at_end) {
+        if (imp_work_is_cancelled()) { /* what is left is for the next sweep */
+            status = imp_error_set(error, IMP_UNAVAILABLE, "the sweep was cancelled");
+            break;
+        }
         sweep->erased = 0;
         status = collect(self, sweep, error);
         if (status == IMP_OK && sweep->count > 0)

@@ -2,6 +2,7 @@
 /* test-sweep.c - everything that is over goes, nothing else does, and a torn row holds nothing up. */
 #include "tests/unit/module-fixture.h"
 
+#include <imprimatur/loop.h>
 #include <imprimatur/sweep.h>
 
 #define ROWS 5000
@@ -10,9 +11,10 @@ static const imp_table_spec tables[] = {{"row", 1, 0}, {"more", 1, 0}, {NULL, 0,
 
 static struct module_fixture fixture;
 static imp_table *rows, *more;
-static uint32_t asked;     /* by is_over_tx */
-static int spares = -1;    /* a row that is not over any more when the closure asks */
-static imp_status answers; /* of is_over_tx */
+static uint32_t asked;          /* by is_over_tx */
+static int spares = -1;         /* a row that is not over any more when the closure asks */
+static imp_status answers;      /* of is_over_tx */
+static imp_work_token *cancels; /* by is_over_tx */
 
 static int set_up(void **state)
 {
@@ -70,6 +72,8 @@ static imp_status is_over_tx(imp_tx *tx, imp_bytes key, imp_bytes value, bool *i
 {
     assert_ptr_equal(arg, &fixture);
     asked++;
+    if (cancels != NULL)
+        imp_work_cancel(cancels);
     *is_over = value.data == NULL || value.length == 4;
     if (imp_tx_is_writing(tx) && spares >= 0 && strtol(key.data, NULL, 10) == spares)
         *is_over = false;
@@ -144,6 +148,33 @@ static void test_a_rule_that_fails_ends_the_sweep(void **state)
     assert_int_equal(count(rows), ROWS);
 }
 
+static imp_status swept;
+
+static void sweep_run(void *arg)
+{
+    swept = sweep(arg);
+}
+
+static void sweep_over(void *arg, bool was_cancelled)
+{
+    (void)arg;
+    assert_false(was_cancelled); /* it ran */
+    cancels = NULL;
+}
+
+static void test_a_cancelled_work_sweeps_no_further(void **state)
+{
+    (void)state;
+    uint64_t erased = 0;
+    fill();
+    cancels = imp_work(fixture.self, sweep_run, sweep_over, &erased);
+    assert_non_null(cancels);
+    module_fixture_settle();
+    assert_null(cancels);
+    assert_int_equal(swept, IMP_UNAVAILABLE);
+    assert_true(erased > 0 && erased < 1000); /* the step in which it was cancelled */
+}
+
 static void test_a_rule_of_the_wrong_size_is_refused(void **state)
 {
     (void)state;
@@ -164,6 +195,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_torn_row_is_asked_about_and_holds_nothing_up, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_rule_that_fails_ends_the_sweep, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_cancelled_work_sweeps_no_further, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_rule_of_the_wrong_size_is_refused, set_up,
                                         tear_down),
     };

@@ -26,7 +26,7 @@ typedef struct imp_sweep_rule {
 } imp_sweep_rule;
 
 /* Looks through the whole table and erases what is over; adds to *erased (may be NULL) what went.
- * IMP_UNAVAILABLE when the store is closing; IMP_INVALID for a rule that is smaller than its first
+ * IMP_UNAVAILABLE when the store is closing or the work that calls it was cancelled; IMP_INVALID for a rule that is smaller than its first
  * version. Worker threads: it blocks. */
 IMP_PUBLIC imp_status imp_sweep(imp_self *self, const imp_sweep_rule *rule, uint64_t *erased,
                                 imp_error *error);
