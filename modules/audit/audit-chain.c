@@ -14,6 +14,17 @@ void audit_key(uint64_t number, uint8_t key[8])
         key[i] = (uint8_t)number;
 }
 
+uint64_t audit_key_number(imp_bytes key)
+{
+    uint64_t number = 0;
+    const uint8_t *digits = key.data;
+    if (key.length != sizeof number)
+        return 0;
+    for (size_t i = 0; i < sizeof number; i++)
+        number = number << 8 | digits[i];
+    return number;
+}
+
 void audit_hash(const uint8_t previous[AUDIT_HASH_SIZE], const void *body, size_t length,
                 uint8_t hash[AUDIT_HASH_SIZE])
 {

@@ -80,18 +80,6 @@ static bool event_is_wanted(const Imprimatur__Audit__Event *event, const struct 
 
 /* ---- the worker's part ---- */
 
-/* The number that a key stands for; 0 for what is none. */
-static uint64_t key_number(imp_bytes key)
-{
-    uint64_t number = 0;
-    const uint8_t *digits = key.data;
-    if (key.length != sizeof number)
-        return 0;
-    for (size_t i = 0; i < sizeof number; i++)
-        number = number << 8 | digits[i];
-    return number;
-}
-
 /* Looks at AUDIT_STEP_ROWS rows before *before (0: the newest); *before 0 when there are no more. What
  * does not read may be what is looked for: it is counted. */
 static imp_status list_find(struct listing *listing, uint64_t *before, imp_error *error)
@@ -115,7 +103,7 @@ static imp_status list_find(struct listing *listing, uint64_t *before, imp_error
             break;
         if (status == IMP_OK)
             event = audit_event_open(tx, value, &link);
-        uint64_t number = key_number(key);
+        uint64_t number = audit_key_number(key);
         if (event == NULL || number == 0)
             listing->unreadable++;
         else if (event_is_wanted(event, listing))
@@ -163,10 +151,16 @@ static void list_run(void *arg)
     imp_status status;
     uint64_t before = 0;
     do
-        status = list_find(listing, &before, &listing->error);
+        status = imp_work_is_cancelled() ? IMP_UNAVAILABLE
+                                         : list_find(listing, &before, &listing->error);
     while (status == IMP_OK && before != 0);
     for (uint32_t left = listing->count; status == IMP_OK && left > 0;)
-        status = list_show(listing, &left, &listing->error);
+        status =
+            imp_work_is_cancelled() ? IMP_UNAVAILABLE : list_show(listing, &left, &listing->error);
+    if (status == IMP_UNAVAILABLE) {
+        listing->status = imp_error_set(&listing->error, status, "the server is stopping");
+        return;
+    }
     listing->status = status == IMP_OK
                           ? IMP_OK
                           : imp_error_set(&listing->error, status,

@@ -137,7 +137,8 @@ static imp_status export_step(struct task *task)
         status = imp_cursor_next(cursor, &key, &value);
         if ((status != IMP_OK && status != IMP_CORRUPT) || key.data == NULL)
             break;
-        task->last++; /* verify tells a gap */
+        uint64_t number = audit_key_number(key);
+        task->last = number != 0 ? number : task->last + 1; /* verify tells a gap */
         if (!export_line(task, tx, status == IMP_OK ? &value : NULL))
             status = imp_error_set(&task->error, IMP_IO, "event %" PRIu64 " can't be written",
                                    task->last);
@@ -155,7 +156,9 @@ static void export_run(void *arg)
     struct task *task = arg;
     imp_status status;
     do
-        status = export_step(task);
+        status = imp_work_is_cancelled()
+                     ? imp_error_set(&task->error, IMP_UNAVAILABLE, "the server is stopping")
+                     : export_step(task);
     while (status == IMP_OK);
     if (status != IMP_NOT_FOUND)
         task->status = task->error.message[0] != '\0'

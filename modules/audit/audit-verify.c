@@ -11,6 +11,7 @@ struct walk {
     struct audit_verdict *verdict;
     uint64_t sequence; /* of the last row that holds */
     uint8_t hash[AUDIT_HASH_SIZE];
+    uint64_t checkpoint, checkpoint_sequence; /* the last checkpoint that holds, and its event */
     uint64_t rolled_back; /* first event that records a roll-back which nobody has accepted; or 0 */
 };
 
@@ -19,6 +20,16 @@ static bool blame(struct audit_verdict *verdict, uint64_t sequence, const char *
     verdict->bad_sequence = sequence;
     snprintf(verdict->reason, sizeof verdict->reason, "%s", reason);
     return false;
+}
+
+/* What a walk that could not go on says. */
+static imp_status walk_ended(imp_status status, const char *what, imp_error *error)
+{
+    if (status == IMP_UNAVAILABLE)
+        return imp_error_set(error, status, "the server is stopping");
+    return status == IMP_OK ? IMP_OK
+                            : imp_error_set(error, status, "%s can't be read (%s)", what,
+                                            imp_status_name(status));
 }
 
 /* Whether an event follows the one before; takes it into the walk. */
@@ -77,7 +88,7 @@ static imp_status walk_rows(struct walk *walk, imp_tx *tx, int most, bool *at_en
     for (int i = 0; status == IMP_OK && (most == 0 || i < most) && walk->verdict->bad_sequence == 0;
          i++) {
         imp_bytes key, value;
-        status = imp_cursor_next(cursor, &key, &value);
+        status = imp_work_is_cancelled() ? IMP_UNAVAILABLE : imp_cursor_next(cursor, &key, &value);
         if (status == IMP_CORRUPT) {
             blame(walk->verdict, walk->sequence + 1, "the row's seal does not hold");
             status = IMP_OK;
@@ -97,73 +108,109 @@ static imp_status walk_rows(struct walk *walk, imp_tx *tx, int most, bool *at_en
         }
     }
     imp_cursor_close(cursor);
-    return status == IMP_OK ? IMP_OK
-                            : imp_error_set(error, status, "the audit trail can't be read (%s)",
-                                            imp_status_name(status));
+    return walk_ended(status, "the audit trail", error);
+}
+
+/* Whether an event's row, found at a checkpoint's number, is the one that the checkpoint names. On the
+ * heap, as in row_holds. */
+static bool row_is_named(const Imprimatur__Audit__Checkpoint *checkpoint, imp_bytes row,
+                         bool may_skip)
+{
+    Imprimatur__Audit__Link *link = imprimatur__audit__link__unpack(NULL, row.length, row.data);
+    Imprimatur__Audit__Event *event =
+        link == NULL ? NULL
+                     : imprimatur__audit__event__unpack(NULL, link->body.len, link->body.data);
+    bool is_named = event != NULL && link->hash.len == AUDIT_HASH_SIZE &&
+                    memcmp(link->hash.data, checkpoint->hash.data, AUDIT_HASH_SIZE) == 0 &&
+                    (!may_skip || strcmp(event->action, AUDIT_ROLLED_BACK) == 0);
+    if (event != NULL)
+        imprimatur__audit__event__free_unpacked(event, NULL);
+    if (link != NULL)
+        imprimatur__audit__link__free_unpacked(link, NULL);
+    return is_named;
 }
 
 /* Whether a checkpoint names the hash of its event. Its number follows that of the one before, but for
  * the checkpoint of a noted roll-back: that one leaves out the numbers that were lost. */
 static bool checkpoint_holds(struct walk *walk, imp_tx *tx,
-                             const Imprimatur__Audit__Checkpoint *checkpoint, uint64_t expected)
+                             const Imprimatur__Audit__Checkpoint *checkpoint)
 {
-    uint8_t key[8];
-    imp_bytes row;
-    Imprimatur__Audit__Link *link;
+    uint8_t wanted[8];
+    imp_bytes key, row;
+    imp_cursor *cursor = NULL;
+    uint64_t expected = walk->checkpoint + 1;
     if (checkpoint->number < expected || checkpoint->hash.len != AUDIT_HASH_SIZE)
         return false;
-    audit_key(checkpoint->sequence, key);
-    if (imp_tx_get(tx, walk->chain.event, (imp_bytes){key, sizeof key}, &row) != IMP_OK)
-        return false;
-    const Imprimatur__Audit__Event *event = audit_event_open(tx, row, &link);
-    if (event == NULL || link->hash.len != AUDIT_HASH_SIZE ||
-        memcmp(link->hash.data, checkpoint->hash.data, AUDIT_HASH_SIZE) != 0)
-        return false;
-    return checkpoint->number == expected || strcmp(event->action, AUDIT_ROLLED_BACK) == 0;
+    audit_key(checkpoint->sequence, wanted);
+    /* A cursor, whose buffer goes with it: imp_tx_get's would stay until the transaction ends. */
+    bool holds = imp_cursor_open(tx, walk->chain.event, (imp_bytes){wanted, sizeof wanted},
+                                 &cursor) == IMP_OK &&
+                 imp_cursor_next(cursor, &key, &row) == IMP_OK && key.length == sizeof wanted &&
+                 memcmp(key.data, wanted, sizeof wanted) == 0 &&
+                 row_is_named(checkpoint, row, checkpoint->number != expected);
+    imp_cursor_close(cursor);
+    return holds;
 }
 
-static imp_status walk_checkpoints(struct walk *walk, imp_tx *tx, imp_error *error)
+static void checkpoint_row(struct walk *walk, imp_tx *tx, imp_bytes key, imp_bytes value)
+{
+    char reason[80];
+    Imprimatur__Audit__Checkpoint *checkpoint =
+        imprimatur__audit__checkpoint__unpack(NULL, value.length, value.data);
+    if (checkpoint != NULL && audit_key_number(key) == checkpoint->number &&
+        checkpoint_holds(walk, tx, checkpoint)) {
+        walk->checkpoint = checkpoint->number;
+        walk->checkpoint_sequence = checkpoint->sequence;
+        walk->verdict->checkpoints++;
+    } else {
+        snprintf(reason, sizeof reason,
+                 "the checkpoint behind checkpoint %" PRIu64 " does not match its event",
+                 walk->checkpoint);
+        blame(walk->verdict,
+              checkpoint == NULL ? walk->checkpoint_sequence + 1 : checkpoint->sequence, reason);
+    }
+    if (checkpoint != NULL)
+        imprimatur__audit__checkpoint__free_unpacked(checkpoint, NULL);
+}
+
+/* Up to `most` checkpoints (0: all); *at_end when the last one was seen, which the head of the same
+ * transaction names. */
+static imp_status walk_checkpoints(struct walk *walk, imp_tx *tx, int most, bool *at_end,
+                                   imp_error *error)
 {
     imp_cursor *cursor = NULL;
-    uint64_t number = 0, sequence = 0; /* of the last one that holds, and of its event */
     struct audit_head head;
+    uint8_t from[8];
     char reason[80];
     imp_status status = audit_head_read(tx, &walk->chain, &head);
+    audit_key(walk->checkpoint + 1, from);
     if (status == IMP_OK)
-        status = imp_cursor_open(tx, walk->chain.checkpoint, (imp_bytes){NULL, 0}, &cursor);
-    while (status == IMP_OK && walk->verdict->bad_sequence == 0) {
+        status =
+            imp_cursor_open(tx, walk->chain.checkpoint,
+                            (imp_bytes){from, walk->checkpoint == 0 ? 0 : sizeof from}, &cursor);
+    for (int i = 0; status == IMP_OK && (most == 0 || i < most) && walk->verdict->bad_sequence == 0;
+         i++) {
         imp_bytes key, value;
-        status = imp_cursor_next(cursor, &key, &value);
+        status = imp_work_is_cancelled() ? IMP_UNAVAILABLE : imp_cursor_next(cursor, &key, &value);
         if (status == IMP_CORRUPT) {
             snprintf(reason, sizeof reason,
                      "the seal of the checkpoint behind checkpoint %" PRIu64 " does not hold",
-                     number);
-            blame(walk->verdict, sequence + 1, reason);
+                     walk->checkpoint);
+            blame(walk->verdict, walk->checkpoint_sequence + 1, reason);
             status = IMP_OK;
         } else if (status == IMP_OK) {
-            const Imprimatur__Audit__Checkpoint *checkpoint =
-                imp_message_decode(tx, CHECKPOINT_TYPE, value);
-            if (checkpoint != NULL && checkpoint_holds(walk, tx, checkpoint, number + 1)) {
-                number = checkpoint->number;
-                sequence = checkpoint->sequence;
-                walk->verdict->checkpoints++;
-                continue;
-            }
-            snprintf(reason, sizeof reason,
-                     "the checkpoint behind checkpoint %" PRIu64 " does not match its event",
-                     number);
-            blame(walk->verdict, checkpoint == NULL ? sequence + 1 : checkpoint->sequence, reason);
+            checkpoint_row(walk, tx, key, value);
         }
     }
     if (status == IMP_NOT_FOUND) {
+        *at_end = true;
         status = IMP_OK;
-        if (number != head.checkpoint)
-            blame(walk->verdict, sequence + 1, "checkpoints are missing at the end");
+        if (walk->checkpoint != head.checkpoint)
+            blame(walk->verdict, walk->checkpoint_sequence + 1,
+                  "checkpoints are missing at the end");
     }
     imp_cursor_close(cursor);
-    return status == IMP_OK ? IMP_OK
-                            : imp_error_set(error, status, "checkpoints can't be read (%s)",
-                                            imp_status_name(status));
+    return walk_ended(status, "checkpoints", error);
 }
 
 static imp_status pronounce(const struct audit_verdict *verdict, imp_error *error)
@@ -187,9 +234,16 @@ imp_status audit_verify(struct audit *audit, struct audit_verdict *verdict, imp_
         if (status != IMP_OK)
             return status;
         status = walk_rows(&walk, tx, AUDIT_STEP_ROWS, &at_end, error);
-        /* In the transaction that has seen the end: no checkpoint is newer than it. */
-        if (status == IMP_OK && at_end && verdict->bad_sequence == 0)
-            status = walk_checkpoints(&walk, tx, error);
+        imp_store_read_end(tx);
+    }
+    /* Each step has head and events of its own transaction: those that came meanwhile are no fault. */
+    at_end = false;
+    while (status == IMP_OK && !at_end && verdict->bad_sequence == 0) {
+        imp_tx *tx;
+        status = imp_store_read_begin(audit->self, &tx, error);
+        if (status != IMP_OK)
+            return status;
+        status = walk_checkpoints(&walk, tx, AUDIT_STEP_ROWS, &at_end, error);
         imp_store_read_end(tx);
     }
     if (status == IMP_OK && verdict->bad_sequence == 0 && walk.rolled_back != 0)
@@ -211,6 +265,6 @@ imp_status audit_check_backup(imp_self *self, void *instance, imp_tx *tx, imp_er
         return imp_error_set(error, IMP_CORRUPT, "the backup holds no audit trail");
     imp_status status = walk_rows(&walk, tx, 0, &at_end, error);
     if (status == IMP_OK && verdict.bad_sequence == 0)
-        status = walk_checkpoints(&walk, tx, error);
+        status = walk_checkpoints(&walk, tx, 0, &at_end, error);
     return status == IMP_OK ? pronounce(&verdict, error) : status;
 }

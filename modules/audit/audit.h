@@ -80,6 +80,8 @@ imp_status audit_append_tx(struct audit *audit, imp_tx *tx, const imp_audit_even
 imp_status audit_note_rollback_tx(struct audit *audit, imp_tx *tx, uint64_t remembered,
                                   imp_error *error);
 void audit_key(uint64_t number, uint8_t key[8]); /* big-endian, so that keys sort by number */
+/* The number that a key stands for; 0 for what is none. */
+uint64_t audit_key_number(imp_bytes key);
 void audit_hash(const uint8_t previous[AUDIT_HASH_SIZE], const void *body, size_t length,
                 uint8_t hash[AUDIT_HASH_SIZE]);
 /* A row of table `event`, in memory of `tx`: *link as it stands there, and the event in it. NULL when it

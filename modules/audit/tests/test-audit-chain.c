@@ -266,6 +266,16 @@ static void test_a_long_trail_is_walked_in_steps(void **state)
     expect_breaks(AUDIT_STEP_ROWS + 1, "the event is missing");
 }
 
+static void test_many_checkpoints_are_walked_in_steps(void **state)
+{
+    (void)state;
+    fixture.conf.checkpoint_events = 1;
+    append(2 * AUDIT_STEP_ROWS); /* one each from event 40 on */
+    assert_int_equal(expect_holds().checkpoints, 3 + EVENTS + 2 * AUDIT_STEP_ROWS - 39);
+    change(DROP, fixture.audit->chain.checkpoint, AUDIT_STEP_ROWS + 1, 0);
+    expect_breaks(AUDIT_STEP_ROWS + 38, "the checkpoint behind checkpoint 2000 does not match");
+}
+
 /* ---- a store that was put back as a whole ---- */
 
 static imp_status note_in(imp_tx *tx, void *arg, imp_error *error)
@@ -346,6 +356,36 @@ static void test_a_backup_is_checked_alike_but_a_known_roll_back_is_no_fault_of_
     assert_non_null(strstr(error.message, "breaks at event 2001: the event is missing"));
 }
 
+static imp_work_token *token;
+
+static void walk_cancelled(void *arg)
+{
+    struct audit_verdict verdict;
+    imp_status *statuses = arg;
+    imp_work_cancel(token);
+    statuses[0] = audit_verify(fixture.audit, &verdict, NULL);
+    statuses[1] = check_as_backup(NULL);
+}
+
+static void walk_over(void *arg, bool was_cancelled)
+{
+    (void)arg;
+    assert_false(was_cancelled); /* it ran */
+    token = NULL;
+}
+
+static void test_a_cancelled_work_walks_no_further(void **state)
+{
+    (void)state;
+    imp_status statuses[2] = {IMP_OK, IMP_OK};
+    token = imp_work(fixture.base.self, walk_cancelled, walk_over, statuses);
+    assert_non_null(token);
+    module_fixture_settle();
+    assert_null(token);
+    assert_int_equal(statuses[0], IMP_UNAVAILABLE);
+    assert_int_equal(statuses[1], IMP_UNAVAILABLE);
+}
+
 static void test_an_event_of_words_that_are_none_is_refused(void **state)
 {
     (void)state;
@@ -387,6 +427,8 @@ int main(void)
         TEST(test_changed_and_missing_checkpoints_are_found),
         TEST(test_missing_checkpoints_are_found),
         TEST(test_a_long_trail_is_walked_in_steps),
+        TEST(test_many_checkpoints_are_walked_in_steps),
+        TEST(test_a_cancelled_work_walks_no_further),
         TEST(test_a_store_that_was_put_back_fails_until_that_is_accepted),
         TEST(test_a_gap_of_checkpoints_is_only_for_a_roll_back),
         TEST(test_a_backup_is_checked_alike_but_a_known_roll_back_is_no_fault_of_it),
