@@ -138,10 +138,17 @@ static void read_conversion(const char **format, struct conversion *conversion, 
     *format += flags;
     (void)read_number(format, conversion, arguments);
     if (**format == '.') {
+        size_t before = conversion->spec_length;
         spec_add(conversion, ".", 1);
         (*format)++;
+        bool is_star = **format == '*';
         int precision = read_number(format, conversion, arguments);
         conversion->precision = precision < 0 ? 0 : precision;
+        if (is_star && precision < 0) { /* as if there was none (C17 7.21.6.1) */
+            conversion->precision = -1;
+            memset(conversion->spec + before, 0, conversion->spec_length - before);
+            conversion->spec_length = before;
+        }
     }
     size_t size = strspn(*format, "hljztL");
     memcpy(conversion->size, *format, size < 2 ? size : 2);

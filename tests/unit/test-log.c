@@ -108,12 +108,12 @@ static void test_every_conversion_is_as_in_printf(void **state)
     char expected[512];
 #define CONVERSIONS                                                                                \
     "%d|%5d|%-5u|%05u|%+d|%x|%#X|%o|%hhd|%hu|%ld|%lu|%lld|%llx|%jd|%zu|%td|%.3f|%Lg|%e|%c|%.2s|"   \
-    "%.*s|%*d|%p|%%"
+    "%.*s|%.*s|%.*d|%.f|%*d|%p|%%"
 #define ARGUMENTS                                                                                  \
     -1, 42, 43u, 44u, 45, 0xbeefu, 0xbeefu, 8u, (signed char)-3, (unsigned short)65535,            \
         (long)-5000000000, 6000000000UL, -7000000000LL, 0xabcdef0123ULL, (intmax_t)-8, (size_t)9,  \
-        (ptrdiff_t)-10, 3.14159, (long double)2.5, 1e300, 'c', "cut", 3, "cut here", 6, 7,         \
-        (void *)captured
+        (ptrdiff_t)-10, 3.14159, (long double)2.5, 1e300, 'c', "cut", 3, "cut here", -1,           \
+        "not cut", -1, 0, 2.5, 6, 7, (void *)captured
     snprintf(expected, sizeof expected, CONVERSIONS, ARGUMENTS);
     imp_log(NULL, IMP_LOG_INFO, "a", CONVERSIONS, ARGUMENTS);
     assert_string_equal(pairs(), expected);
