@@ -6,6 +6,7 @@
 #include <imprimatur/loop.h>
 #include <imprimatur/metrics.h>
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -66,12 +67,11 @@ imp_status imp_request_number(imp_request *request, const char *name, int64_t mi
     char *end = NULL;
     if (text == NULL)
         return IMP_OK;
-    /* What is over the range of long long comes back as its end, and that is over `maximum`, or what was
-     * meant. */
+    errno = 0;
     long long number = strtoll(text, &end, 10);
     bool begins_well =
         (text[0] >= '0' && text[0] <= '9') || (text[0] == '-' && text[1] >= '0' && text[1] <= '9');
-    if (!begins_well || *end != '\0' || number < minimum || number > maximum)
+    if (!begins_well || *end != '\0' || errno != 0 || number < minimum || number > maximum)
         return imp_error_set(error, IMP_INVALID,
                              "--%s: found \"%s\", expected %" PRId64 " to %" PRId64, name, text,
                              minimum, maximum);

@@ -419,6 +419,36 @@ static void test_structs_of_other_sizes_are_filled_as_far_as_they_reach_or_refus
     assert_int_equal(imp_record_verbs_add(fixture.self, &small, NULL, 0, &error), IMP_INVALID);
 }
 
+static void verb_number(imp_self *self, void *instance, imp_request *request)
+{
+    imp_error error = {0};
+    int64_t number = 0;
+    (void)self;
+    (void)instance;
+    imp_status status =
+        imp_request_number(request, "number", INT64_MIN, INT64_MAX, &number, &error);
+    if (status == IMP_OK) {
+        imp_row_begin(request, true);
+        imp_field_printf(request, "number", "%lld", (long long)number);
+    }
+    imp_request_finish(request, status, &error);
+}
+
+static void test_a_number_that_is_too_large_is_not_taken_for_the_largest(void **state)
+{
+    (void)state;
+    imp_error error = {0};
+    const imp_verb_spec verb = VERB("thing count", "", "number=N", verb_number);
+    assert_ok(imp_record_verbs_add(fixture.self, &thing_kind, &verb, 1, &error), error);
+    struct outcome outcome = run("thing", "count", "--number=9223372036854775807");
+    assert_string_equal(
+        json_string_value(json_object_get(json_array_get(outcome.rows, 0), "number")),
+        "9223372036854775807");
+    forget(&outcome);
+    expect(run("thing", "count", "--number=9223372036854775808"), 2, "--number: found");
+    expect(run("thing", "count", "--number=-9223372036854775809"), 2, "--number: found");
+}
+
 static void test_a_server_that_stops_ends_a_listing(void **state)
 {
     (void)state;
@@ -446,6 +476,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             test_structs_of_other_sizes_are_filled_as_far_as_they_reach_or_refused, set_up,
             tear_down),
+        cmocka_unit_test_setup_teardown(
+            test_a_number_that_is_too_large_is_not_taken_for_the_largest, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_server_that_stops_ends_a_listing, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
