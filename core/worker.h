@@ -13,7 +13,7 @@
 /* Workers run foreign code (name service switch, password hashing): twice a loop's stack. */
 #define WORKER_STACK_SIZE ((size_t)512 * 1024)
 
-/* Starts `count` threads (0: one per CPU, at least 2) with a queue of `queue_max` works (0:
+/* Starts `count` threads (0: two per CPU, at least 4) with a queue of `queue_max` works (0:
  * WORKER_QUEUE_DEFAULT). After loop_setup. Control thread. */
 imp_status worker_start(uint32_t count, uint32_t queue_max, imp_error *error);
 /* Refuses new work from now on, cancels what waits, and lets running work know (imp_work_is_cancelled).
