@@ -188,6 +188,7 @@ static imp_status server_start(struct supervisor *supervisor, imp_error *error)
     supervisor->server.restart.started_us = supervisor->since_us = imp_ticks();
     supervisor->server.restart.due_us = 0;
     supervisor->is_ready = false;
+    supervisor->refusal[0] = '\0'; /* that of the one before */
     supervisor->stalled = CRASH_NO_THREAD;
     memset(&supervisor->answer, 0, sizeof supervisor->answer);
     imp_log(NULL, IMP_LOG_NOTICE, "server.started", "pid=%d uid=%u", (int)supervisor->server.pid,
