@@ -48,6 +48,60 @@ bool address_text_tx(struct audit *audit, imp_tx *tx, const imp_id *id,
     return true;
 }
 
+/* Rows looked at to make room: a walk over all would hold up the writer. */
+#define EVICT_ROWS 16
+
+/* Erases the longest unused of EVICT_ROWS addresses. Keys are keyed hashes, so those behind a random one
+ * are a fair sample, and nobody outside can choose them. A use that does not read goes first. */
+static imp_status evict_tx(struct audit *audit, imp_tx *tx, uint32_t *evicted)
+{
+    uint8_t from[IMP_HASH_SIZE], oldest_key[IMP_KEY_MAX];
+    size_t oldest_length = 0;
+    int64_t oldest = INT64_MAX;
+    imp_id oldest_id = {{0}};
+    imp_cursor *cursor = NULL;
+    bool has_wrapped = false;
+    imp_random(from, sizeof from);
+    imp_status status =
+        imp_cursor_open(tx, audit->address_use, (imp_bytes){from, sizeof from}, &cursor);
+    for (int i = 0; status == IMP_OK && i < EVICT_ROWS; i++) {
+        imp_bytes key = {NULL, 0}, value = {NULL, 0};
+        status = imp_cursor_next(cursor, &key, &value);
+        if (status == IMP_NOT_FOUND && !has_wrapped) {
+            has_wrapped = true;
+            imp_cursor_close(cursor);
+            cursor = NULL;
+            status = imp_cursor_open(tx, audit->address_use, (imp_bytes){NULL, 0}, &cursor);
+            continue;
+        }
+        if ((status != IMP_OK && status != IMP_CORRUPT) || key.data == NULL)
+            break;
+        const Imprimatur__Audit__AddressUse *use =
+            status == IMP_OK ? imp_message_decode(tx, ADDRESS_USE_TYPE, value) : NULL;
+        int64_t last = use == NULL ? INT64_MIN : use->last;
+        status = IMP_OK;
+        if (last >= oldest)
+            continue;
+        oldest = last;
+        oldest_id = use == NULL ? (imp_id){{0}} : imp_id_of_field(use->id);
+        memcpy(oldest_key, key.data, key.length);
+        oldest_length = key.length;
+    }
+    imp_cursor_close(cursor);
+    if (status == IMP_NOT_FOUND)
+        status = IMP_OK;
+    if (status != IMP_OK || oldest_length == 0)
+        return status;
+    status = imp_tx_delete(tx, audit->address_use, (imp_bytes){oldest_key, oldest_length});
+    if (status == IMP_OK && !imp_id_is_zero(oldest_id))
+        status = imp_tx_delete(tx, audit->address, imp_id_bytes(&oldest_id));
+    if (status != IMP_OK && status != IMP_NOT_FOUND)
+        return status;
+    ++*evicted;
+    imp_metric_add(audit->addresses_dropped, 1);
+    return IMP_OK;
+}
+
 imp_status address_id_tx(struct audit *audit, imp_tx *tx, const char *address, imp_id *id)
 {
     const struct audit_conf *conf = audit->conf;
@@ -83,7 +137,16 @@ imp_status address_id_tx(struct audit *audit, imp_tx *tx, const char *address, i
     status = imp_tx_count(tx, audit->address, &count);
     if (status != IMP_OK)
         return status;
-    if (count >= (uint64_t)conf->addresses_max) {
+    /* Two at a time, so that a bound that was lowered is reached. */
+    uint64_t most = (uint64_t)conf->addresses_max;
+    uint32_t evicted = 0;
+    for (int i = 0; i < 2 && count >= most + (uint64_t)i; i++) {
+        status = evict_tx(audit, tx, &evicted);
+        if (status != IMP_OK)
+            return status;
+    }
+    if (count >= most &&
+        evicted == 0) { /* what is there has lost its uses, and goes with the sweep */
         imp_metric_add(audit->addresses_dropped, 1);
         return IMP_OK;
     }

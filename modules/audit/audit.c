@@ -23,7 +23,7 @@ static const imp_option audit_options[] = {
     IMP_OPT_DURATION(struct audit_conf, address_retention, "90d", "0s", "3650d", IMP_LIVE,
                      "how long a network address is kept after its last use; 0s keeps none"),
     IMP_OPT_INTEGER(struct audit_conf, addresses_max, "100000", "1", "10000000", IMP_LIVE,
-                    "most network addresses on record; events of further ones name none"),
+                    "most network addresses on record; of the longest unused one makes room"),
     IMP_OPT_END};
 
 static const imp_table_spec audit_tables[] = {{"event", 1, 0},       {"head", 1, 0},
@@ -242,7 +242,7 @@ static imp_status audit_start(imp_self *self, const void *conf, void **instance,
                                           "audit events appended");
     audit->addresses_dropped =
         imp_metric_register(self, IMP_METRIC_COUNTER, "addresses_dropped_total", NULL,
-                            "events whose address was not recorded, for there were too many");
+                            "addresses erased before their time, for there were too many");
     audit->said_dropped = imp_metric_value(audit->addresses_dropped);
     audit->unreadable = imp_metric_register(self, IMP_METRIC_COUNTER, "events_unreadable_total",
                                             NULL, "events that a listing or export left out");

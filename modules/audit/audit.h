@@ -91,8 +91,8 @@ Imprimatur__Audit__Event *audit_event_open(imp_tx *tx, imp_bytes value,
 
 /* ---- audit-address.c ---- */
 
-/* The id of the row of `address`, made if need be. The zero id, with IMP_OK, when it is no address, no
- * addresses are kept, or too many are. Writer. */
+/* The id of the row of `address`, made if need be; where too many are on record one that was long unused
+ * goes. The zero id, with IMP_OK, when it is no address or no addresses are kept. Writer. */
 imp_status address_id_tx(struct audit *audit, imp_tx *tx, const char *address, imp_id *id);
 /* The address of an id; false when it was erased. */
 bool address_text_tx(struct audit *audit, imp_tx *tx, const imp_id *id,

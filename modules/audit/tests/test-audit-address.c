@@ -213,22 +213,31 @@ static void test_no_address_is_kept_where_the_retention_is_nothing(void **state)
     expect_rows(0);
 }
 
-static void test_the_table_has_a_bound_and_what_it_drops_is_counted(void **state)
+static void test_the_table_has_a_bound_and_the_longest_unused_makes_room(void **state)
 {
     (void)state;
     fixture.conf.addresses_max = 2;
     append("192.0.2.1");
+    imp_id first = newest_id();
+    time_advance_for_test(20 * IMP_SECOND);
     append("192.0.2.2");
+    imp_id second = newest_id();
+    time_advance_for_test(20 * IMP_SECOND);
+    append("192.0.2.1"); /* used again, so the other is older */
     append("192.0.2.3");
-    assert_true(imp_id_is_zero(newest_id()));
-    assert_int_equal(imp_metric_value(fixture.audit->addresses_dropped), 1);
-    append("192.0.2.1"); /* is there already */
     assert_false(imp_id_is_zero(newest_id()));
     expect_rows(2);
-    time_advance_for_test(100 * IMP_SECOND);
-    address_sweep(fixture.audit);
-    append("192.0.2.3");
+    assert_int_equal(imp_metric_value(fixture.audit->addresses_dropped), 1);
+    append("192.0.2.1");
+    assert_true(imp_id_equal(newest_id(), first));
+    append("192.0.2.2"); /* which comes back by another id */
     assert_false(imp_id_is_zero(newest_id()));
+    assert_false(imp_id_equal(newest_id(), second));
+    expect_rows(2);
+    /* A bound that was lowered is reached. */
+    fixture.conf.addresses_max = 1;
+    append("192.0.2.4");
+    expect_rows(1);
 }
 
 /* Many, so that the sweep has to come several times; the torn ones among them hold nothing up. */
@@ -295,7 +304,7 @@ int main(void)
         TEST(test_what_is_over_gets_a_new_id_before_the_sweep_too),
         TEST(test_an_address_can_be_forgotten_at_once),
         TEST(test_no_address_is_kept_where_the_retention_is_nothing),
-        TEST(test_the_table_has_a_bound_and_what_it_drops_is_counted),
+        TEST(test_the_table_has_a_bound_and_the_longest_unused_makes_room),
         TEST(test_a_sweep_erases_everything_that_is_over),
         TEST(test_a_torn_address_gets_a_new_row),
         TEST(test_addresses_outlive_a_restart),
