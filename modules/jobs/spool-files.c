@@ -164,9 +164,10 @@ imp_status spool_files_take(struct spool *spool, uint32_t *number, int *fd, imp_
         *fd = file_open_direct(spool, name, O_RDWR);
         if (*fd != -1)
             return IMP_OK;
-        status = spool_io_failed(error, errno, what_file);
+        int reason = errno;
+        status = spool_io_failed(error, reason, what_file);
         /* Somebody removed it: it is made anew, later. */
-        if (errno != ENOENT || !files_push(files, &files->bare, *number))
+        if (reason != ENOENT || !files_push(files, &files->bare, *number))
             return status;
     }
     /* None was made ahead of need: then it costs this document its time. */

@@ -89,23 +89,22 @@ static void trim_due(void *arg)
 }
 
 /* A folder of ours, made when it is not there. Its file system is asked to overwrite in place. */
-static int folder_open(const char *path, imp_error *error)
+static imp_status folder_open(const char *path, int *fd, imp_error *error)
 {
     int flags = 0;
     bool is_new = mkdir(path, 0700) == 0;
 
-    if (!is_new && errno != EEXIST) {
-        spool_io_failed(error, errno, path);
-        return -1;
-    }
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd == -1)
-        spool_io_failed(error, errno, path);
-    else if (is_new && ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0) {
+    *fd = -1;
+    if (!is_new && errno != EEXIST)
+        return spool_io_failed(error, errno, path);
+    *fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (*fd == -1)
+        return spool_io_failed(error, errno, path);
+    if (is_new && ioctl(*fd, FS_IOC_GETFLAGS, &flags) == 0) {
         flags |= FS_NOCOW_FL;
-        (void)ioctl(fd, FS_IOC_SETFLAGS, &flags);
+        (void)ioctl(*fd, FS_IOC_SETFLAGS, &flags);
     }
-    return fd;
+    return IMP_OK;
 }
 
 static imp_status open_folders(struct spool *spool, const char *state, imp_error *error)
@@ -117,21 +116,17 @@ static imp_status open_folders(struct spool *spool, const char *state, imp_error
         spool->folder = NULL;
         return imp_error_set(error, IMP_LIMIT, "spool: out of memory");
     }
-    folder = folder_open(spool->folder, error);
-    if (folder == -1)
-        return IMP_IO;
+    imp_status status = folder_open(spool->folder, &folder, error);
+    if (status != IMP_OK)
+        return status;
     spool->lock_file = openat(folder, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    imp_status status =
-        spool->lock_file == -1 ? spool_io_failed(error, errno, "spool/lock") : IMP_OK;
+    status = spool->lock_file == -1 ? spool_io_failed(error, errno, "spool/lock") : IMP_OK;
     if (status == IMP_OK && asprintf(&path, "%s/doc", spool->folder) < 0) {
         path = NULL;
         status = imp_error_set(error, IMP_LIMIT, "spool: out of memory");
     }
-    if (status == IMP_OK) {
-        spool->documents = folder_open(path, error);
-        if (spool->documents == -1)
-            status = IMP_IO;
-    }
+    if (status == IMP_OK)
+        status = folder_open(path, &spool->documents, error);
     if (status == IMP_OK && fsync(folder) != 0)
         status = spool_io_failed(error, errno, spool->folder);
     if (status == IMP_OK)
