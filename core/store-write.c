@@ -308,6 +308,18 @@ static imp_status put_salt(struct store *store, MDB_txn *txn, imp_error *error)
     return keyring_salt_write(store->ring, store_key_write, &sink, error);
 }
 
+/* Runs the only closure of a batch: when it fails the whole transaction is aborted, so it needs none of its
+ * own. */
+static void run_alone(struct store *store, struct store_closure *closure, MDB_txn *txn,
+                      uint64_t *changes, uint64_t *seals)
+{
+    imp_error error;
+    imp_status status = run_in(store, closure, txn, &error);
+    *seals += store->write_tx.seals;
+    *changes = status == IMP_OK ? store->write_tx.changes : 0;
+    set_outcome(store, closure, status, &error);
+}
+
 /* Runs closures from the batch's front until one of the bounds is met; returns how many. */
 static uint32_t run_closures(struct store *store, struct store_closure *batch, uint32_t count,
                              MDB_txn *txn, uint64_t *changes, uint64_t *seals)
@@ -331,7 +343,11 @@ static uint32_t run_closures(struct store *store, struct store_closure *batch, u
         }
         closure->has_seen_changes = *changes > 0;
         if (store_space_permits(store, closure->queue)) {
-            run_nested(store, closure, txn, changes, &bytes, seals);
+            if (count == 1) {
+                run_alone(store, closure, txn, changes, seals);
+            } else {
+                run_nested(store, closure, txn, changes, &bytes, seals);
+            }
         } else {
             imp_error error;
             imp_error_set(&error, IMP_NO_SPACE, "the server's disk is full");

@@ -19,30 +19,38 @@ static imp_status intake_open(struct lpr_session *session, int64_t expected, str
     return imp_upload_begin(&session->upload, session->queue, "lpr", expected, &job->intake, error);
 }
 
-bool lpr_files_open_door(struct lpr_session *session, const char *name)
+/* The queue that a name stands for: itself, or the default where there is no such queue. */
+static imp_status find_queue(struct lpr_session *session, const char *name, imp_error *error)
 {
     const struct lpr_conf *conf = session->lpr->conf;
     imp_queue queue = {.size = sizeof queue};
-    imp_error error;
+    /* Without a default the door looks it up by itself. */
+    if (conf->queue_default[0] == '\0' && name[0] != '\0') {
+        snprintf(session->queue, sizeof session->queue, "%s", name);
+        return IMP_OK;
+    }
     imp_status status =
         name[0] != '\0' ? imp_queue_find(session->lpr->self, name, &queue) : IMP_NOT_FOUND;
     if (status == IMP_NOT_FOUND && conf->queue_default[0] != '\0')
         status = imp_queue_find(session->lpr->self, conf->queue_default, &queue);
-    if (status != IMP_OK) {
-        imp_error_set(&error, status, "no such queue");
-        lpr_session_refuse(session, lpr_session_octet(status), "queue", &error);
-        return false;
-    }
     snprintf(session->queue, sizeof session->queue, "%s", queue.name);
-    /* Space, limits and the rate of this source are asked by opening the first job's intake. */
-    struct lpr_job *job = lpr_jobs_add(&session->jobs);
-    status = job == NULL ? imp_error_set(&error, IMP_LIMIT, "out of memory")
-                         : intake_open(session, -1, job, &error);
-    if (status != IMP_OK) {
-        lpr_session_refuse(session, lpr_session_octet(status), "door", &error);
-        return false;
+    return status == IMP_OK ? IMP_OK : imp_error_set(error, status, "no such queue");
+}
+
+bool lpr_files_open_door(struct lpr_session *session, const char *name)
+{
+    imp_error error;
+    imp_status status = find_queue(session, name, &error);
+    if (status == IMP_OK) {
+        /* Space, limits and the rate of this source are asked by opening the first job's intake. */
+        struct lpr_job *job = lpr_jobs_add(&session->jobs);
+        status = job == NULL ? imp_error_set(&error, IMP_LIMIT, "out of memory")
+                             : intake_open(session, -1, job, &error);
     }
-    return true;
+    if (status != IMP_OK)
+        lpr_session_refuse(session, lpr_session_octet(status),
+                           status == IMP_NOT_FOUND ? "queue" : "door", &error);
+    return status == IMP_OK;
 }
 
 /* ---- the commit ---- */
