@@ -114,23 +114,6 @@ static bool slot_read(uint8_t *slot, size_t length, struct store_checkpoint *che
            memcmp(digest, expected, sizeof digest) == 0;
 }
 
-static int write_all(int fd, const uint8_t *data, size_t length, uint64_t offset)
-{
-    while (length > 0) {
-        ssize_t written = pwrite(fd, data, length, (off_t)offset);
-        if (written < 0 && errno == EINTR) {
-            continue;
-        }
-        if (written <= 0) {
-            return written == 0 ? ENOSPC : errno;
-        }
-        data += written;
-        length -= (size_t)written;
-        offset += (uint64_t)written;
-    }
-    return 0;
-}
-
 /* Writes one into its slot, and syncs. 0 or an errno. */
 static int checkpoint_write(int fd, const struct store_checkpoint *checkpoint)
 {
@@ -138,7 +121,7 @@ static int checkpoint_write(int fd, const struct store_checkpoint *checkpoint)
     int code = ENOMEM;
     size_t length = slot == NULL ? 0 : slot_write(checkpoint, slot);
     if (length > 0) {
-        code = write_all(fd, slot, length, checkpoint->number % SLOTS * SLOT_SIZE);
+        code = store_write_all(fd, slot, length, checkpoint->number % SLOTS * SLOT_SIZE);
     }
     IMP_CRASH_POINT("checkpoint.written");
     if (code == 0 && fdatasync(fd) != 0) {
@@ -162,7 +145,7 @@ static imp_status file_make(struct store *store, const struct store_checkpoint *
     int code = zeros == NULL ? ENOMEM : fd < 0 ? errno : 0;
     if (code == 0) {
         store_ask_overwriting(fd);
-        code = write_all(fd, zeros, SLOTS * SLOT_SIZE, 0);
+        code = store_write_all(fd, zeros, SLOTS * SLOT_SIZE, 0);
     }
     if (code == 0) {
         code = checkpoint_write(fd, checkpoint);
@@ -241,7 +224,7 @@ static imp_status meta_restore(struct store *store, imp_error *error)
     for (uint64_t number = 0; number < META_PAGES && code == 0; number++) {
         memcpy(page, last->meta, last->page_size);
         memcpy(page, &number, PAGE_NUMBER_SIZE); /* a page begins with its own number */
-        code = write_all(fd, page, last->page_size, number * last->page_size);
+        code = store_write_all(fd, page, last->page_size, number * last->page_size);
         IMP_CRASH_POINT("recover.meta-restored");
     }
     if (code == 0 && fdatasync(fd) != 0) {

@@ -148,7 +148,7 @@ imp_status store_log_open(struct store *store, bool may_make, imp_error *error)
     return IMP_OK;
 }
 
-static int write_all(int fd, const uint8_t *data, size_t length, uint64_t offset)
+int store_write_all(int fd, const uint8_t *data, size_t length, uint64_t offset)
 {
     while (length > 0) {
         ssize_t written = pwrite(fd, data, length, (off_t)offset);
@@ -257,7 +257,7 @@ int store_log_begin(struct store *store, uint64_t generation)
     log->index = 0;
     log->is_spoiled = false;
     /* Its sync is the one of the first record. */
-    return write_all(log->files[generation % STORE_LOG_FILES], head, sizeof head, 0);
+    return store_write_all(log->files[generation % STORE_LOG_FILES], head, sizeof head, 0);
 }
 
 bool store_log_is_half_full(const struct store *store)
@@ -379,7 +379,7 @@ static int record_append(struct store *store)
     }
     memset(log->buffer + log->length + TAG_SIZE, 0, size - log->length - TAG_SIZE);
     int fd = log->files[log->generation % STORE_LOG_FILES];
-    int code = write_all(fd, log->buffer, size, log->end);
+    int code = store_write_all(fd, log->buffer, size, log->end);
     log->is_spoiled = code == ENOSPC || code == EDQUOT;
     IMP_CRASH_POINT("log.written");
     if (code == 0 && fdatasync(fd) != 0) {

@@ -149,6 +149,8 @@ void store_log_settle(struct store *store, enum store_logged logged, bool is_com
 
 /* Opens the files; makes them when they are missing and that is no loss, written with zeros and synced. */
 imp_status store_log_open(struct store *store, bool may_make, imp_error *error) IMP_MUST_CHECK;
+/* Writes all of it at `offset`, over short writes and signals. 0 or an errno. */
+int store_write_all(int fd, const uint8_t *data, size_t length, uint64_t offset);
 /* Asks a file system that copies on writing to overwrite this empty file in place: then the room that it
  * has is its own. Others do not know the flag. */
 void store_ask_overwriting(int fd);
