@@ -451,7 +451,8 @@ bool store_log_item_next(struct record_reader *reader, struct store_log_item *it
     item->is_delete = mark == DELETED;
     item->value =
         item->is_delete ? (imp_bytes){NULL, 0} : record_read_bytes(reader, record_read_u32(reader));
-    if (name.length == 0 || name.length >= sizeof item->table || item->key.length == 0 ||
+    if (name.length == 0 || name.length >= sizeof item->table ||
+        memchr(name.data, 0, name.length) != NULL || item->key.length == 0 ||
         (mark != 0 && mark != DELETED)) {
         reader->is_failed = true;
     }
