@@ -83,7 +83,9 @@ static imp_status evict_tx(struct audit *audit, imp_tx *tx, uint32_t *evicted)
         if (last >= oldest)
             continue;
         oldest = last;
-        oldest_id = use == NULL ? (imp_id){{0}} : imp_id_of_field(use->id);
+        memset(&oldest_id, 0, sizeof oldest_id);
+        if (use != NULL)
+            oldest_id = imp_id_of_field(use->id);
         memcpy(oldest_key, key.data, key.length);
         oldest_length = key.length;
     }
