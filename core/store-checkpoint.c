@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <imprimatur/log.h>
@@ -39,13 +38,6 @@ enum {
 /* A quiet store is brought up to date after this. */
 #define AGE_MAX (5 * IMP_SECOND)
 #define CHECKPOINTER_STACK_SIZE ((size_t)128 * 1024)
-
-static int64_t monotonic_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * IMP_SECOND + now.tv_nsec / 1000;
-}
 
 /* ---- the file ---- */
 
@@ -522,7 +514,7 @@ static void begin(struct store *store)
         store_fatal(store, code, "a checkpoint could not be held");
     }
     pointer->used_bytes = atomic_load(&store->used_bytes);
-    pointer->begun = monotonic_us();
+    pointer->begun = store_clock_us();
     IMP_CRASH_POINT("checkpoint.begun");
     if (!pointer->has_thread) {
         finish(store);
@@ -545,7 +537,7 @@ static bool is_due(struct store *store)
     }
     return store_log_is_half_full(store) || store_space_is_scarce(store) ||
            atomic_load(&store->used_bytes) > pointer->used_bytes + GROWTH_MAX ||
-           monotonic_us() - pointer->begun > AGE_MAX;
+           store_clock_us() - pointer->begun > AGE_MAX;
 }
 
 void store_log_idle(struct store *store)
@@ -640,7 +632,7 @@ imp_status store_log_start(struct store *store, imp_error *error)
         return status;
     }
     pointer->used_bytes = atomic_load(&store->used_bytes);
-    pointer->begun = monotonic_us();
+    pointer->begun = store_clock_us();
     status = set_synced(store, false, error);
     if (status == IMP_OK && store->mode == STORE_THREADED) {
         status = thread_start(store, error);

@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core/crash-point.h"
@@ -391,13 +390,6 @@ static int record_append(struct store *store)
     return code;
 }
 
-static int64_t monotonic_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * IMP_SECOND + now.tv_nsec / 1000;
-}
-
 enum store_logged store_log_append(struct store *store)
 {
     struct store_log *log = &store->log;
@@ -408,9 +400,9 @@ enum store_logged store_log_append(struct store *store)
         log->end + record_size(log->length - RECORD_HEAD) > log->segment_bytes) {
         return STORE_LOG_LATER;
     }
-    int64_t began = monotonic_us();
+    int64_t began = store_clock_us();
     int code = record_append(store);
-    atomic_fetch_add(&store->syncs_us, (uint64_t)(monotonic_us() - began));
+    atomic_fetch_add(&store->syncs_us, (uint64_t)(store_clock_us() - began));
     if (code == 0) {
         return STORE_LOG_DURABLE;
     }
@@ -424,9 +416,9 @@ void store_log_settle(struct store *store, enum store_logged logged, bool is_com
 {
     if ((logged == STORE_LOG_LATER && is_committed) ||
         (logged == STORE_LOG_DURABLE && !is_committed)) {
-        int64_t began = monotonic_us();
+        int64_t began = store_clock_us();
         store_checkpoint_now(store);
-        atomic_fetch_add(&store->syncs_us, (uint64_t)(monotonic_us() - began));
+        atomic_fetch_add(&store->syncs_us, (uint64_t)(store_clock_us() - began));
     }
 }
 

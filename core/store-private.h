@@ -159,6 +159,10 @@ struct store {
 imp_status store_status(int code);
 imp_status store_error(imp_error *error, int code, const char *what);
 
+/* Monotonic microseconds of the real clock: a frozen test clock must not keep the file from growing, or
+ * checkpoints from being due. */
+int64_t store_clock_us(void);
+
 /* ---- opening for a restore ---- */
 
 /* What a restored store begins with. */

@@ -13,7 +13,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <imprimatur/log.h>
@@ -26,14 +25,6 @@
 #define SMALLEST_START (UINT64_C(1) << 20)
 #define RETRY_INTERVAL IMP_SECOND
 #define EXTENDER_STACK_SIZE ((size_t)128 * 1024)
-
-/* Real time: a frozen test clock must not stop the file from growing. */
-static int64_t monotonic_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * IMP_SECOND + now.tv_nsec / 1000;
-}
 
 /* What is kept free for writes that must go through (deletions need pages, too). */
 static uint64_t reserve_of(const struct store *store)
@@ -225,7 +216,7 @@ void store_space_after_commit(struct store *store)
         return;
     }
     if (atomic_load(&store->is_short)) {
-        int64_t now = monotonic_us();
+        int64_t now = store_clock_us();
         if (now - store->space_tried < RETRY_INTERVAL) {
             return;
         }
@@ -279,7 +270,7 @@ bool store_space_permits(struct store *store, imp_write_queue queue)
         room_of(store) >= reserve_of(store)) {
         return true;
     }
-    int64_t now = monotonic_us();
+    int64_t now = store_clock_us();
     if (now - store->space_tried >= RETRY_INTERVAL && !is_full) {
         store->space_tried = now;
         ask_for_more(store); /* the answer counts for the next batch */

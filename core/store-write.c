@@ -230,13 +230,6 @@ static void run_nested(struct store *store, struct store_closure *closure, MDB_t
 
 /* ---- a batch ---- */
 
-static int64_t monotonic_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * IMP_SECOND + now.tv_nsec / 1000;
-}
-
 /* A transaction is not kept. Whoever was refused before it changed anything keeps that answer; behind a
  * change, a refusal may stand on what is not there any more, and only "try again" is true. */
 static void fail_all(struct store *store, struct store_closure *batch, uint32_t count,
@@ -262,9 +255,9 @@ static void fail_all_code(struct store *store, struct store_closure *batch, uint
 static int commit(struct store *store, MDB_txn *txn)
 {
     IMP_CRASH_POINT("store.before-commit");
-    int64_t began = monotonic_us();
+    int64_t began = store_clock_us();
     int code = mdb_txn_commit(txn);
-    atomic_fetch_add(&store->syncs_us, (uint64_t)(monotonic_us() - began));
+    atomic_fetch_add(&store->syncs_us, (uint64_t)(store_clock_us() - began));
     IMP_CRASH_POINT("store.after-commit");
     switch (code) {
     case 0: return 0;
@@ -566,7 +559,7 @@ static void *writer_main(void *arg)
     for (;;) {
         call(store->hooks.writer_beat);
         bool has_run = run_waiting(store);
-        int64_t now = monotonic_us();
+        int64_t now = store_clock_us();
         if (now >= next_look) {
             next_look = now + IDLE_CHECK_SECONDS * IMP_SECOND;
             store_log_idle(store);

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/crash-point.h"
@@ -46,6 +47,13 @@ imp_status store_status(int code)
 imp_status store_error(imp_error *error, int code, const char *what)
 {
     return imp_error_set(error, store_status(code), "store: %s: %s", what, mdb_strerror(code));
+}
+
+int64_t store_clock_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * IMP_SECOND + now.tv_nsec / 1000;
 }
 
 /* ---- paths and lock ---- */
