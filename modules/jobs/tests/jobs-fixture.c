@@ -16,6 +16,7 @@
 #include "core/self.h"
 #include "core/service.h"
 #include "core/store.h"
+#include "core/time.h"
 #include "core/worker.h"
 #include "modules/jobs/jobs-delivery-private.h"
 #include "modules/jobs/jobs-queue.h"
@@ -571,4 +572,17 @@ uint64_t fixture_read(imp_delivery *delivery)
         total += length;
     }
     return total;
+}
+
+void fixture_begin(struct jobs_fixture *fixture)
+{
+    fixture_make(fixture);
+    fixture_queue(fixture, &(struct fixture_queue){.name = "hold"});
+    fixture_queue(fixture, &(struct fixture_queue){.name = "direct", .release = IMP_QUEUE_DIRECT});
+}
+
+void fixture_end(struct jobs_fixture *fixture)
+{
+    time_thaw_for_test();
+    fixture_remove(fixture);
 }

@@ -41,6 +41,10 @@ void fixture_restart(struct jobs_fixture *fixture);
 void fixture_drain(struct jobs_fixture *fixture);
 const imp_jobs_v1 *fixture_service(void);
 void fixture_remove(struct jobs_fixture *fixture);
+/* The start of most test programs: with queues "hold" and "direct". */
+void fixture_begin(struct jobs_fixture *fixture);
+/* The end: thaws the clock too. */
+void fixture_end(struct jobs_fixture *fixture);
 
 /* Turns the loop until the condition holds; fails the test after a deadline. */
 #define fixture_until(condition)                                                                   \

@@ -19,17 +19,14 @@ static struct jobs_fixture fx;
 static int setup(void **state)
 {
     (void)state;
-    fixture_make(&fx);
-    fixture_queue(&fx, &(struct fixture_queue){.name = "hold"});
-    fixture_queue(&fx, &(struct fixture_queue){.name = "direct", .release = IMP_QUEUE_DIRECT});
+    fixture_begin(&fx);
     return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    time_thaw_for_test();
-    fixture_remove(&fx);
+    fixture_end(&fx);
     return 0;
 }
 
